@@ -1,0 +1,5 @@
+//! `mcp-bridge`: an MCP server on the network, for authorized clients only.
+
+pub mod resource;
+pub mod scope;
+pub mod token;

@@ -1,0 +1,3 @@
+//! `mcp-bridge`.
+
+fn main() {}

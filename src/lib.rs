@@ -1,0 +1,8 @@
+//! The calculator: arithmetic, and the MCP server that offers it.
+//!
+//! `calculator` knows arithmetic and no MCP. `server` answers MCP requests with it as plain
+//! functions on rmcp's model types, so that the stdio program and the bridge give the same answers.
+
+pub mod calculator;
+pub mod secret;
+pub mod server;

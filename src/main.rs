@@ -1,0 +1,3 @@
+//! `mcp-calculator`.
+
+fn main() {}
