@@ -46,6 +46,7 @@ const provider = new Provider(issuer, {
     },
   ],
   responseTypes: ['code'],
+  // Only a listed scope can be registered by a client; what it means is up to the resource.
   scopes: SCOPES,
   pkce: { required: () => true },
   clientAuthMethods: ['none', 'client_secret_basic', 'client_secret_post'],
@@ -93,6 +94,8 @@ async function interact(request, response) {
     if (yes.length > 0) grant.addResourceScope(resource, yes.join(' '));
     if (no.length > 0) grant.rejectResourceScope(resource, no.join(' '));
   }
+  // The same names as scopes of the server's own user data: never wanted.
+  if (prompt.details.missingOIDCScope) grant.rejectOIDCScope(prompt.details.missingOIDCScope.join(' '));
   const grantId = await grant.save();
   grants.add(grantId);
   return provider.interactionFinished(request, response, { consent: { grantId } }, { mergeWithLastSubmission: true });

@@ -1,4 +1,5 @@
 // What every client of the calculator must see, whichever SDK and era it speaks.
+import { setTimeout } from 'node:timers/promises';
 import { ensure, note, same } from './transcript.mjs';
 
 export const OPERATIONS = ['add', 'subtract', 'multiply', 'divide'];
@@ -88,6 +89,13 @@ export async function checkExchanges(exchanges, era) {
     }
   }
   note('exchanges', { exchanges });
+}
+
+/** Waits until the server has answered the GET that the SDK sends beside everything else. */
+export async function streamIsOpen(exchanges) {
+  const isStream = ({ method, status, type }) => method === 'GET' && status === 200 && type?.startsWith('text/event-stream');
+  for (let tries = 0; tries < 200 && !exchanges.some(({ method }) => method === 'GET'); tries += 1) await setTimeout(25);
+  ensure(exchanges.some(isStream), 'the server answered no GET with an event stream within 5 s');
 }
 
 /** After DELETE, the session must be gone. */

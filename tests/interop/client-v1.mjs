@@ -1,16 +1,17 @@
 // The official TypeScript SDK, version 1, as a client of the calculator.
 //
 //   node client-v1.mjs stdio PROGRAM
-//   node client-v1.mjs http URL [TOKEN]
+//   node client-v1.mjs http URL    (with a bearer token in MCP_TOKEN, if it is set)
 //
 // Version 1 speaks the legacy era only.
 import { Client } from '@modelcontextprotocol/sdk/client/index.js';
 import { StdioClientTransport } from '@modelcontextprotocol/sdk/client/stdio.js';
 import { StreamableHTTPClientTransport } from '@modelcontextprotocol/sdk/client/streamableHttp.js';
-import { checkExchanges, checkIdentity, checkSessionIsGone, useCalculator } from './calculator.mjs';
+import { checkExchanges, checkIdentity, checkSessionIsGone, streamIsOpen, useCalculator } from './calculator.mjs';
 import { main, note, recordingFetch, same } from './transcript.mjs';
 
-const [kind, target, token] = process.argv.slice(2);
+const [kind, target] = process.argv.slice(2);
+const token = process.env.MCP_TOKEN;
 
 main(async () => {
   const headers = token === undefined ? {} : { authorization: `Bearer ${token}` };
@@ -31,7 +32,10 @@ main(async () => {
   });
   same(errors, [], 'errors outside of calls');
   const { sessionId } = transport;
-  if (kind === 'http') await transport.terminateSession();
+  if (kind === 'http') {
+    await streamIsOpen(exchanges);
+    await transport.terminateSession();
+  }
   await client.close();
   note('closed');
   if (kind === 'http') {

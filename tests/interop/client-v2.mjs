@@ -1,13 +1,14 @@
 // The official TypeScript SDK, version 2, as a client of the calculator in both eras.
 //
 //   node client-v2.mjs stdio PROGRAM
-//   node client-v2.mjs http URL [TOKEN]
+//   node client-v2.mjs http URL    (with a bearer token in MCP_TOKEN, if it is set)
 import { Client, StreamableHTTPClientTransport } from '@modelcontextprotocol/client';
 import { StdioClientTransport } from '@modelcontextprotocol/client/stdio';
-import { checkExchanges, checkIdentity, checkSessionIsGone, useCalculator } from './calculator.mjs';
+import { checkExchanges, checkIdentity, checkSessionIsGone, streamIsOpen, useCalculator } from './calculator.mjs';
 import { main, note, recordingFetch, same } from './transcript.mjs';
 
-const [kind, target, token] = process.argv.slice(2);
+const [kind, target] = process.argv.slice(2);
+const token = process.env.MCP_TOKEN;
 
 /** How the client chooses an era, and the era that it must end up in. */
 const MODES = [
@@ -43,7 +44,10 @@ async function visit(mode, era) {
   });
   same(errors, [], 'errors outside of calls');
   const { sessionId } = transport;
-  if (kind === 'http' && era === 'legacy') await transport.terminateSession();
+  if (kind === 'http' && era === 'legacy') {
+    await streamIsOpen(exchanges);
+    await transport.terminateSession();
+  }
   await client.close();
   note('closed');
   if (kind === 'http') {

@@ -1,19 +1,20 @@
 """The official Python SDK as a client of the calculator in both eras.
 
     client.py stdio PROGRAM
-    client.py http URL [TOKEN]
+    client.py http URL    (with a bearer token in MCP_TOKEN, if it is set)
 
 Prints a transcript as JSON; on a mismatch says so on stderr and exits 1.
 """
 
-import json
+import os
 import sys
 from typing import Any
 
-import anyio
 import httpx2
 from mcp import Client, MCPError, StdioServerParameters
 from mcp.client.streamable_http import streamable_http_client
+
+from transcript import note, run, same
 
 OPERATIONS = ["add", "subtract", "multiply", "divide"]
 
@@ -26,20 +27,6 @@ ANSWERS: list[tuple[dict[str, Any], str, bool]] = [
 
 # How the client chooses an era, and the revision that it must end up with.
 MODES = [("legacy", "2025-11-25"), ("2026-07-28", "2026-07-28"), ("auto", "2026-07-28")]
-
-# No run may take longer, whatever hangs.
-DEADLINE_SECONDS = 60
-
-transcript: list[dict[str, Any]] = []
-
-
-def note(step: str, **facts: Any) -> None:
-    transcript.append({"step": step, **facts})
-
-
-def same(actual: Any, expected: Any, what: str) -> None:
-    if actual != expected:
-        raise AssertionError(f"{what}: expected {expected!r}, got {actual!r}")
 
 
 async def refusal(client: Client, name: str, arguments: dict[str, Any]) -> str:
@@ -81,7 +68,7 @@ async def use_calculator(client: Client) -> None:
     note("wrong operation", refusal=wrong)
 
 
-async def over_http(url: str, token: str | None, mode: str, version: str) -> None:
+async def over_http(url: str, mode: str, version: str) -> None:
     exchanges: list[dict[str, Any]] = []
 
     async def record(response: httpx2.Response) -> None:
@@ -94,6 +81,7 @@ async def over_http(url: str, token: str | None, mode: str, version: str) -> Non
             }
         )
 
+    token = os.environ.get("MCP_TOKEN")
     headers = {} if token is None else {"authorization": f"Bearer {token}"}
     async with httpx2.AsyncClient(headers=headers, timeout=30, event_hooks={"response": [record]}) as http:
         async with Client(streamable_http_client(url, http_client=http), mode=mode) as client:
@@ -118,24 +106,13 @@ async def over_stdio(program: str, mode: str, version: str) -> None:
     note("closed")
 
 
-async def main(kind: str, target: str, token: str | None = None) -> None:
-    with anyio.fail_after(DEADLINE_SECONDS):
-        for mode, version in MODES:
-            note("mode", mode=mode)
-            if kind == "stdio":
-                await over_stdio(target, mode, version)
-            else:
-                await over_http(target, token, mode, version)
+async def main(kind: str, target: str) -> None:
+    for mode, version in MODES:
+        note("mode", mode=mode)
+        if kind == "stdio":
+            await over_stdio(target, mode, version)
+        else:
+            await over_http(target, mode, version)
 
 
-failed: BaseException | None = None
-try:
-    anyio.run(main, *sys.argv[1:])
-except BaseException as error:
-    # Task groups wrap what happened inside them; the innermost error is the one to read.
-    failed = error
-    while isinstance(failed, BaseExceptionGroup):
-        failed = failed.exceptions[0]
-    print(f"failed after {transcript[-1:]}: {type(failed).__name__}: {failed}", file=sys.stderr)
-print(json.dumps({"ok": failed is None, "transcript": transcript}, indent=1))
-sys.exit(0 if failed is None else 1)
+run(main, *sys.argv[1:])
