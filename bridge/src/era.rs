@@ -4,7 +4,7 @@
 use std::borrow::Cow;
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
-use mcp_calculator::server::{LEGACY_VERSIONS, MODERN_VERSION};
+use mcp_calculator::server::{Era, LEGACY_VERSIONS, MODERN_VERSION};
 use serde_json::value::RawValue;
 
 use crate::message::{INVALID_PARAMS, Message, Params, Request, shown};
@@ -20,15 +20,6 @@ pub const HEADER_MISMATCH: i64 = -32020;
 pub const MISSING_CAPABILITY: i64 = -32021;
 /// The requested protocol version is not served.
 pub const UNSUPPORTED_VERSION: i64 = -32022;
-
-/// Through 2025-11-25, or from 2026-07-28 on.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Era {
-    /// `initialize`, sessions.
-    Legacy,
-    /// Stateless; version and capabilities in every request.
-    Modern,
-}
 
 /// The request headers that mirror the body. `Err` for a value that no header may have, or for a
 /// header that is there twice.

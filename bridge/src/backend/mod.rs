@@ -5,7 +5,9 @@ pub mod in_process;
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
 
-use crate::{era::Era, message::Request, token::VerifiedToken};
+use mcp_calculator::server::Era;
+
+use crate::{message::Request, token::VerifiedToken};
 
 /// Answers one request at a time, each independent of every other.
 pub trait Backend: Send + Sync {
