@@ -2,4 +2,5 @@
 
 pub mod resource;
 pub mod scope;
+pub mod telemetry;
 pub mod token;
