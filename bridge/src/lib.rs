@@ -3,4 +3,5 @@
 pub mod config;
 pub mod resource;
 pub mod scope;
+pub mod telemetry;
 pub mod token;
