@@ -210,13 +210,17 @@ mod tests {
     }
 
     fn call(name: &str) -> String {
-        format!(r#"{{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{{"name":{},{META}}}}}"#, crate::message::quoted(name))
+        format!(
+            r#"{{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{{"name":{},{META}}}}}"#,
+            crate::message::quoted(name)
+        )
     }
 
     #[test]
     fn header_and_body_must_agree() {
         let (v, m) = (ok("2026-07-28"), ok("tools/call"));
-        let code = |version, method, name, body: &str| checked(version, method, name, body).err().map(|error| error.code());
+        let code =
+            |version, method, name, body: &str| checked(version, method, name, body).err().map(|error| error.code());
         let body = call("calculator");
         assert_eq!(code(v, m, ok("calculator"), &body), None);
         assert_eq!(code(v, m, ok("=?base64?Y2FsY3VsYXRvcg==?="), &body), None);
@@ -242,15 +246,30 @@ mod tests {
 
     #[test]
     fn versions_and_required_meta() {
-        let discover = |params: &str| format!(r#"{{"jsonrpc":"2.0","id":1,"method":"server/discover","params":{{{params}}}}}"#);
-        let code = |version, params: &str| checked(version, ok("server/discover"), None, &discover(params)).err().map(|e| e.code());
+        let discover =
+            |params: &str| format!(r#"{{"jsonrpc":"2.0","id":1,"method":"server/discover","params":{{{params}}}}}"#);
+        let code = |version, params: &str| {
+            checked(version, ok("server/discover"), None, &discover(params)).err().map(|e| e.code())
+        };
         assert_eq!(code(ok("2026-07-28"), META), None);
         assert_eq!(code(ok("2026-07-28"), ""), Some(INVALID_PARAMS));
-        assert_eq!(code(ok("2026-07-28"), r#""_meta":{"io.modelcontextprotocol/clientCapabilities":{}}"#), Some(INVALID_PARAMS));
-        assert_eq!(code(ok("2026-07-28"), r#""_meta":{"io.modelcontextprotocol/protocolVersion":"2026-07-28"}"#), Some(INVALID_PARAMS));
+        assert_eq!(
+            code(ok("2026-07-28"), r#""_meta":{"io.modelcontextprotocol/clientCapabilities":{}}"#),
+            Some(INVALID_PARAMS)
+        );
+        assert_eq!(
+            code(ok("2026-07-28"), r#""_meta":{"io.modelcontextprotocol/protocolVersion":"2026-07-28"}"#),
+            Some(INVALID_PARAMS)
+        );
         assert_eq!(code(ok("v999.0.0"), ""), Some(UNSUPPORTED_VERSION));
-        assert_eq!(code(ok("v999.0.0"), r#""_meta":{"io.modelcontextprotocol/protocolVersion":"v999.0.0"}"#), Some(UNSUPPORTED_VERSION));
-        assert_eq!(code(ok("2026-07-28"), r#""_meta":{"io.modelcontextprotocol/protocolVersion":"v999.0.0"}"#), Some(HEADER_MISMATCH));
+        assert_eq!(
+            code(ok("v999.0.0"), r#""_meta":{"io.modelcontextprotocol/protocolVersion":"v999.0.0"}"#),
+            Some(UNSUPPORTED_VERSION)
+        );
+        assert_eq!(
+            code(ok("2026-07-28"), r#""_meta":{"io.modelcontextprotocol/protocolVersion":"v999.0.0"}"#),
+            Some(HEADER_MISMATCH)
+        );
     }
 
     #[test]

@@ -1,6 +1,12 @@
 //! `mcp-bridge`: an MCP server on the network, for authorized clients only.
 
+pub mod backend;
 pub mod config;
+pub mod era;
+pub mod http;
+pub mod message;
+pub mod policy;
+pub mod relay;
 pub mod resource;
 pub mod scope;
 pub mod telemetry;

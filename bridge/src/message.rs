@@ -102,7 +102,8 @@ impl<'a> Object<'a> {
 
     /// The object written anew: what was checked, never the bytes it came from.
     pub fn to_json(&self) -> String {
-        let mut json = String::with_capacity(2 + self.0.iter().map(|(k, v)| k.len() + v.get().len() + 4).sum::<usize>());
+        let mut json =
+            String::with_capacity(2 + self.0.iter().map(|(k, v)| k.len() + v.get().len() + 4).sum::<usize>());
         json.push('{');
         for (index, (key, value)) in self.0.iter().enumerate() {
             if index > 0 {
@@ -193,7 +194,10 @@ impl<'a> Message<'a> {
         let body = std::str::from_utf8(body).map_err(|error| ParseError::not_json(format!("not UTF-8: {error}")))?;
         let raw: &RawValue = serde_json::from_str(body).map_err(|error| ParseError::not_json(error.to_string()))?;
         if raw.get().starts_with('[') {
-            return Err(ParseError::invalid(None, "a batch: send one message per request (batches ended with 2025-06-18)"));
+            return Err(ParseError::invalid(
+                None,
+                "a batch: send one message per request (batches ended with 2025-06-18)",
+            ));
         }
         let envelope: Object<'a> =
             serde_json::from_str(raw.get()).map_err(|error| ParseError::invalid(None, cause(&error)))?;
@@ -406,14 +410,18 @@ mod tests {
 
     #[test]
     fn notifications_and_responses() {
-        assert!(matches!(Message::parse(br#"{"jsonrpc":"2.0","method":"n","params":null}"#), Ok(Message::Notification(_))));
+        assert!(matches!(
+            Message::parse(br#"{"jsonrpc":"2.0","method":"n","params":null}"#),
+            Ok(Message::Notification(_))
+        ));
         assert!(matches!(Message::parse(br#"{"jsonrpc":"2.0","id":1,"result":{}}"#), Ok(Message::Response(_))));
         assert!(matches!(Message::parse(br#"{"jsonrpc":"2.0","id":1,"error":{}}"#), Ok(Message::Response(_))));
     }
 
     #[test]
     fn debug_shows_no_values() {
-        let body = br#"{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"t","arguments":{"x":"canary"}}}"#;
+        let body =
+            br#"{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"t","arguments":{"x":"canary"}}}"#;
         assert!(!format!("{:?}", Message::parse(body)).contains("canary"));
     }
 

@@ -143,8 +143,14 @@ impl<'r> Subject<'r> {
     fn of(request: &'r Request<'_>) -> Self {
         let target = request.params.target.as_deref().unwrap_or_default();
         match request.method.as_ref() {
-            "initialize" | "ping" | "server/discover" | "tools/list" | "prompts/list" | "resources/list"
-            | "resources/templates/list" | "logging/setLevel" => Self::Everybody,
+            "initialize"
+            | "ping"
+            | "server/discover"
+            | "tools/list"
+            | "prompts/list"
+            | "resources/list"
+            | "resources/templates/list"
+            | "logging/setLevel" => Self::Everybody,
             "tools/call" => Self::Tool(target, request.params.arguments.as_ref()),
             "prompts/get" => Self::Prompt(target),
             "resources/read" | "resources/subscribe" | "resources/unsubscribe" => Self::Resource(target),
@@ -234,12 +240,18 @@ mod tests {
     fn each_operation_of_the_calculator_needs_its_scope() {
         let policy = in_process::policy();
         assert_eq!(policy.scopes().to_string(), "op:add op:sub op:mult op:div");
-        let call = |operation: Value| json!({"name": "calculator", "arguments": {"operation": operation, "a": 1, "b": 2}});
-        for (operation, scope) in [("add", "op:add"), ("subtract", "op:sub"), ("multiply", "op:mult"), ("divide", "op:div")] {
+        let call =
+            |operation: Value| json!({"name": "calculator", "arguments": {"operation": operation, "a": 1, "b": 2}});
+        for (operation, scope) in
+            [("add", "op:add"), ("subtract", "op:sub"), ("multiply", "op:mult"), ("divide", "op:div")]
+        {
             assert_eq!(verdict(&policy, "", "tools/call", &call(json!(operation))), format!("{scope} / {scope}"));
             assert_eq!(verdict(&policy, scope, "tools/call", &call(json!(operation))), "allowed");
             let others = policy.scopes().iter().filter(|held| held.as_str() != scope).cloned().collect::<ScopeSet>();
-            assert_eq!(verdict(&policy, &others.to_string(), "tools/call", &call(json!(operation))), format!("{scope} / {scope}"));
+            assert_eq!(
+                verdict(&policy, &others.to_string(), "tools/call", &call(json!(operation))),
+                format!("{scope} / {scope}")
+            );
         }
         // What the calculator does not have, it may say itself: nothing runs.
         assert_eq!(verdict(&policy, "", "tools/call", &call(json!("modulo"))), "allowed");
@@ -263,11 +275,18 @@ mod tests {
             when: when.iter().map(|(k, v)| ((*k).to_owned(), v.clone())).collect(),
             scopes: scopes.parse().expect("test scopes"),
         };
-        let mut rules = vec![rule("*", &[], "mcp"), rule("files_*", &[("mode", json!("write"))], "files:write"), rule("n", &[("n", json!(2))], "two")];
+        let mut rules = vec![
+            rule("*", &[], "mcp"),
+            rule("files_*", &[("mode", json!("write"))], "files:write"),
+            rule("n", &[("n", json!(2))], "two"),
+        ];
         for _ in 0..2 {
             let policy = Policy::new(rules.clone(), None);
             let check = |name: &str, arguments: Value, expected: &str| {
-                assert_eq!(verdict(&policy, "mcp", "tools/call", &json!({"name": name, "arguments": arguments})), expected);
+                assert_eq!(
+                    verdict(&policy, "mcp", "tools/call", &json!({"name": name, "arguments": arguments})),
+                    expected
+                );
             };
             check("x", json!({}), "allowed");
             check("files_a", json!({"mode": "read"}), "allowed");
@@ -276,7 +295,10 @@ mod tests {
             let needs = |name: &str, arguments: Value, extra: &str| {
                 let text = verdict(&policy, "mcp", "tools/call", &json!({"name": name, "arguments": arguments}));
                 let (needed, missing) = text.split_once(" / ").expect("denied");
-                assert_eq!((needed.parse::<ScopeSet>().expect("scopes"), missing), (format!("mcp {extra}").parse().expect("scopes"), extra));
+                assert_eq!(
+                    (needed.parse::<ScopeSet>().expect("scopes"), missing),
+                    (format!("mcp {extra}").parse().expect("scopes"), extra)
+                );
             };
             needs("files_a", json!({"mode": "write"}), "files:write");
             needs("n", json!({"n": 2}), "two");
@@ -304,9 +326,19 @@ mod tests {
     #[test]
     fn patterns() {
         for (pattern, text, expected) in [
-            ("a", "a", true), ("a", "A", false), ("a", "ab", false), ("*", "", true), ("*", "x/y", true), ("a*", "a", true),
-            ("a*", "ba", false), ("*a", "ba", true), ("a*b*c", "a-b-b-c", true), ("a*b*c", "a-c-b", false), ("a**b", "ab", true),
-            ("a*a", "a", false), ("ab*ba", "aba", false),
+            ("a", "a", true),
+            ("a", "A", false),
+            ("a", "ab", false),
+            ("*", "", true),
+            ("*", "x/y", true),
+            ("a*", "a", true),
+            ("a*", "ba", false),
+            ("*a", "ba", true),
+            ("a*b*c", "a-b-b-c", true),
+            ("a*b*c", "a-c-b", false),
+            ("a**b", "ab", true),
+            ("a*a", "a", false),
+            ("ab*ba", "aba", false),
         ] {
             assert_eq!(pattern_matches(pattern, text), expected, "{pattern} {text}");
         }

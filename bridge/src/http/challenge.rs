@@ -81,7 +81,9 @@ mod tests {
         assert_eq!(challenges.no_token(), format!("Bearer {place}, scope=\"op:add op:sub\""));
         assert_eq!(
             challenges.invalid_token(),
-            format!("Bearer error=\"invalid_token\", error_description=\"{INVALID_TOKEN}\", {place}, scope=\"op:add op:sub\"")
+            format!(
+                "Bearer error=\"invalid_token\", error_description=\"{INVALID_TOKEN}\", {place}, scope=\"op:add op:sub\""
+            )
         );
         assert_eq!(
             challenges.invalid_request(),
@@ -89,7 +91,9 @@ mod tests {
         );
         assert_eq!(
             challenges.insufficient_scope(&"op:div".parse().expect("valid"), "di\"vi\\de\n"),
-            format!("Bearer error=\"insufficient_scope\", scope=\"op:div\", {place}, error_description=\"divide needs op:div\"")
+            format!(
+                "Bearer error=\"insufficient_scope\", scope=\"op:div\", {place}, error_description=\"divide needs op:div\""
+            )
         );
         let none = Challenges::new(&resource, &ScopeSet::default());
         assert_eq!(none.no_token(), format!("Bearer {place}"));

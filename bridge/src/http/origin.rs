@@ -127,10 +127,26 @@ mod tests {
     #[test]
     fn hosts() {
         let origins = origins("https://mcp.example", &[]);
-        for host in ["mcp.example", "MCP.example", "mcp.example:443", "localhost:8808", "127.0.0.1:8808", "[::1]:8808", "tunnel.internal"] {
+        for host in [
+            "mcp.example",
+            "MCP.example",
+            "mcp.example:443",
+            "localhost:8808",
+            "127.0.0.1:8808",
+            "[::1]:8808",
+            "tunnel.internal",
+        ] {
             assert!(origins.is_our_host(host), "{host}");
         }
-        for host in ["", "evil.example", "localhost", "localhost:8809", "mcp.example.evil", "mcp.example:8808", "127.0.0.1.evil:8808"] {
+        for host in [
+            "",
+            "evil.example",
+            "localhost",
+            "localhost:8809",
+            "mcp.example.evil",
+            "mcp.example:8808",
+            "127.0.0.1.evil:8808",
+        ] {
             assert!(!origins.is_our_host(host), "{host}");
         }
     }
@@ -138,10 +154,24 @@ mod tests {
     #[test]
     fn pages() {
         let open = origins("https://mcp.example", &[]);
-        for origin in ["http://localhost:6274", "http://127.0.0.1:1", "https://[::1]:2", "http://localhost", "https://mcp.example"] {
+        for origin in [
+            "http://localhost:6274",
+            "http://127.0.0.1:1",
+            "https://[::1]:2",
+            "http://localhost",
+            "https://mcp.example",
+        ] {
             assert!(open.allows(origin), "{origin}");
         }
-        for origin in ["null", "", "https://evil.example", "http://localhost.evil.example", "http://localhost:1/x", "file://", "http://mcp.example"] {
+        for origin in [
+            "null",
+            "",
+            "https://evil.example",
+            "http://localhost.evil.example",
+            "http://localhost:1/x",
+            "file://",
+            "http://mcp.example",
+        ] {
             assert!(!open.allows(origin), "{origin}");
         }
         let listed = origins("https://mcp.example", &["https://app.example"]);

@@ -41,7 +41,8 @@ impl Relay {
         match tokio::time::timeout(self.request_timeout, self.backend.call(call)).await {
             Ok(answer) => Outcome::Answered(answer),
             Err(_) => {
-                let text = format!("Internal error: no answer within {}", humantime::format_duration(self.request_timeout));
+                let text =
+                    format!("Internal error: no answer within {}", humantime::format_duration(self.request_timeout));
                 Outcome::TimedOut(Answer::error(request.id.as_json(), INTERNAL_ERROR, &text, None))
             }
         }

@@ -25,8 +25,11 @@ impl SessionId {
     pub fn parse(text: &[u8]) -> Option<Self> {
         let digit = |byte: &u8| char::from(*byte).to_digit(16).filter(|_| !byte.is_ascii_uppercase());
         let digits: Option<Vec<u32>> = text.iter().map(digit).collect();
-        let bytes: Vec<u8> =
-            digits.filter(|digits| digits.len() == 32)?.chunks_exact(2).map(|pair| (pair[0] * 16 + pair[1]) as u8).collect();
+        let bytes: Vec<u8> = digits
+            .filter(|digits| digits.len() == 32)?
+            .chunks_exact(2)
+            .map(|pair| (pair[0] * 16 + pair[1]) as u8)
+            .collect();
         bytes.try_into().ok().map(Self)
     }
 
@@ -127,7 +130,8 @@ impl Sessions {
                 return Err(Full);
             }
         }
-        let owner = table.owners.get_key_value(&owner).map_or_else(|| Arc::new(owner.clone()), |(known, _)| Arc::clone(known));
+        let owner =
+            table.owners.get_key_value(&owner).map_or_else(|| Arc::new(owner.clone()), |(known, _)| Arc::clone(known));
         table.owners.entry(Arc::clone(&owner)).or_default().push(id);
         let session = Session {
             owner,
@@ -198,7 +202,8 @@ impl Sessions {
 
 impl Table {
     fn owned(&mut self, id: &SessionId, token: &VerifiedToken, idle: Duration, now: Instant) -> Option<&mut Session> {
-        let session = self.sessions.get_mut(id).filter(|session| session.owner.is(token) && !session.is_idle(idle, now))?;
+        let session =
+            self.sessions.get_mut(id).filter(|session| session.owner.is(token) && !session.is_idle(idle, now))?;
         session.last_used = now;
         Some(session)
     }
@@ -323,7 +328,11 @@ mod tests {
         let first = sessions.open(&alice, at(0)).expect("room");
         let second = sessions.open(&alice, at(1)).expect("room");
         let third = sessions.open(&alice, at(2)).expect("room");
-        assert!(!sessions.touch(&first, &alice, at(3)) && sessions.touch(&second, &alice, at(3)) && sessions.touch(&third, &alice, at(3)));
+        assert!(
+            !sessions.touch(&first, &alice, at(3))
+                && sessions.touch(&second, &alice, at(3))
+                && sessions.touch(&third, &alice, at(3))
+        );
         let bobs = sessions.open(&bob, at(4)).expect("room");
         assert_eq!(sessions.open(&token("carol", "app"), at(5)), Err(Full));
         assert!(sessions.touch(&bobs, &bob, at(6)));
@@ -350,7 +359,9 @@ mod tests {
         let text = id.header_value();
         assert_eq!(SessionId::parse(text.as_bytes()), Some(id));
         assert!(!format!("{id:?}").contains(&text));
-        for wrong in ["", "x", &text[1..], &format!("{text}0"), &text.to_uppercase().replace(|c: char| c.is_ascii_digit(), "A")] {
+        for wrong in
+            ["", "x", &text[1..], &format!("{text}0"), &text.to_uppercase().replace(|c: char| c.is_ascii_digit(), "A")]
+        {
             assert_eq!(SessionId::parse(wrong.as_bytes()), None, "{wrong}");
         }
     }

@@ -1,5 +1,7 @@
 //! Bearer tokens: as presented, as verified, and who verifies them.
 
+pub mod nobody;
+
 use std::{fmt, sync::Arc, time::SystemTime};
 
 use futures_util::future::BoxFuture;
@@ -134,6 +136,11 @@ pub trait TokenVerifier: Send + Sync {
         token: &'a BearerToken,
         now: SystemTime,
     ) -> BoxFuture<'a, Result<Arc<VerifiedToken>, VerifyError>>;
+
+    /// Who may come in without any token; `None` where one is needed.
+    fn without_token(&self) -> Option<Arc<VerifiedToken>> {
+        None
+    }
 
     /// Whether tokens can be verified at this moment; the error says why not, for the operator.
     fn ready(&self) -> BoxFuture<'_, Result<(), String>>;

@@ -1,0 +1,337 @@
+//! Sockets: accepting, deadlines, HTTP/1.1 and HTTP/2, TLS, and a shutdown that loses nothing.
+
+use std::{
+    convert::Infallible,
+    fs, io,
+    net::{IpAddr, SocketAddr},
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
+
+use http::{HeaderValue, Request, Version, header::CONNECTION};
+use hyper::{
+    body::Incoming,
+    server::conn::{http1, http2},
+    service::service_fn,
+};
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use rustls::{
+    ServerConfig,
+    pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject as _},
+};
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    net::{TcpListener, TcpStream},
+    sync::Semaphore,
+    time::{sleep, timeout},
+};
+use tokio_io_timeout::TimeoutStream;
+use tokio_rustls::TlsAcceptor;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tracing::{debug, info, warn};
+
+use crate::{
+    config::{Limits, TlsFiles},
+    http::gate::Gate,
+    telemetry::metrics::{self, Metrics},
+};
+
+/// How long clients that keep a connection busy get to notice that it closes, before idle
+/// connections are closed without a word: longer than a client's pause between two calls under load.
+const DRAIN_NOTICE: Duration = Duration::from_millis(250);
+
+/// How often idle sessions and rate counters are looked through.
+const TIDY_INTERVAL: Duration = Duration::from_secs(10);
+
+/// How long to wait after accepting failed, which is when descriptors have run out.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+/// Requests at once on one HTTP/2 connection; all connections together have their own bound.
+const MAX_STREAMS: u32 = 128;
+
+/// How a client that is gone without a word is noticed on HTTP/2.
+const PING_INTERVAL: Duration = Duration::from_secs(20);
+
+/// What one connection needs, shared by all.
+struct Shared {
+    gate: Arc<Gate>,
+    limits: Limits,
+    tls: Option<TlsAcceptor>,
+    metrics: Arc<Metrics>,
+    /// Stop reusing connections.
+    closing: CancellationToken,
+    /// Close what is idle.
+    idle_closing: CancellationToken,
+}
+
+/// Serves `gate` on `listener` until `shutdown`, then drains for at most the drain time-out.
+///
+/// Every connection's task is joined before this returns, or aborted when the time-out has passed.
+pub async fn serve(
+    listener: TcpListener,
+    gate: Arc<Gate>,
+    limits: Limits,
+    tls: Option<TlsAcceptor>,
+    metrics: Arc<Metrics>,
+    shutdown: CancellationToken,
+) {
+    let connections = TaskTracker::new();
+    let slots = Arc::new(Semaphore::new(limits.max_connections));
+    let drain_timeout = limits.drain_timeout;
+    let aborting = CancellationToken::new();
+    let shared = Arc::new(Shared {
+        gate: Arc::clone(&gate),
+        limits,
+        tls,
+        metrics,
+        closing: CancellationToken::new(),
+        idle_closing: CancellationToken::new(),
+    });
+    let start = |stream: TcpStream, peer: SocketAddr, slot| {
+        let (shared, aborting) = (Arc::clone(&shared), aborting.clone());
+        connections.spawn(async move {
+            let _slot = slot;
+            aborting.run_until_cancelled(connection(stream, peer, shared)).await;
+        });
+    };
+
+    let mut tidy = tokio::time::interval(TIDY_INTERVAL);
+    loop {
+        let slot = tokio::select! {
+            () = shutdown.cancelled() => break,
+            _ = tidy.tick() => {
+                gate.tidy();
+                continue;
+            }
+            // Without a free slot nothing is accepted: the system's queue holds the rest.
+            slot = Arc::clone(&slots).acquire_owned() => slot.expect("the semaphore is never closed"),
+        };
+        tokio::select! {
+            () = shutdown.cancelled() => break,
+            _ = tidy.tick() => gate.tidy(),
+            accepted = listener.accept() => match accepted {
+                Ok((stream, peer)) => start(stream, peer, slot),
+                Err(error) => {
+                    warn!(%error, "cannot accept a connection");
+                    sleep(ACCEPT_PAUSE).await;
+                }
+            },
+        }
+    }
+
+    info!("shutting down: finishing what was accepted");
+    shared.closing.cancel();
+    // Connections that the system has accepted for us count as accepted.
+    while let Ok(Ok((stream, peer))) = timeout(Duration::ZERO, listener.accept()).await {
+        let Ok(slot) = Arc::clone(&slots).try_acquire_owned() else { break };
+        start(stream, peer, slot);
+    }
+    drop(listener);
+    gate.end_streams();
+    connections.close();
+    let drained = async {
+        if timeout(DRAIN_NOTICE, connections.wait()).await.is_err() {
+            shared.idle_closing.cancel();
+            connections.wait().await;
+        }
+    };
+    if timeout(drain_timeout, drained).await.is_err() {
+        warn!(connections = connections.len(), "the drain time-out has passed; ending what is left");
+        aborting.cancel();
+        connections.wait().await;
+    }
+    gate.close_audit().await;
+}
+
+async fn connection(stream: TcpStream, peer: SocketAddr, shared: Arc<Shared>) {
+    let _counted = shared.metrics.connection();
+    // Without it an answer in two segments waits for the client's delayed acknowledgement: 40 ms.
+    if let Err(error) = stream.set_nodelay(true) {
+        debug!(%error, "cannot set TCP_NODELAY");
+    }
+    let header_timeout = shared.limits.header_timeout;
+    let Some(acceptor) = shared.tls.clone() else {
+        match timeout(header_timeout, speaks_http2(&stream)).await {
+            Ok(Ok(http2)) => exchange(stream, http2, peer.ip(), &shared).await,
+            Ok(Err(error)) => debug!(%error, "a connection broke before its first request"),
+            Err(_) => debug!("a connection sent nothing in time"),
+        }
+        return;
+    };
+    match timeout(header_timeout, acceptor.accept(stream)).await {
+        Ok(Ok(stream)) => {
+            let http2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
+            exchange(stream, http2, peer.ip(), &shared).await;
+        }
+        Ok(Err(error)) => debug!(%error, "a TLS handshake failed"),
+        Err(_) => debug!("a TLS handshake was not finished in time"),
+    }
+}
+
+/// Whether a client begins with HTTP/2's preface (RFC 9113 §3.4); its first bytes stay unread.
+async fn speaks_http2(stream: &TcpStream) -> io::Result<bool> {
+    const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+    // No method of HTTP/1.1 that is served begins like this.
+    const ENOUGH: usize = 3;
+    // Only a client that sends single bytes makes this wait.
+    const PAUSE: Duration = Duration::from_millis(5);
+    let mut first = [0; ENOUGH];
+    loop {
+        let seen = stream.peek(&mut first).await?;
+        if seen == 0 || !PREFACE.starts_with(&first[..seen]) {
+            return Ok(false);
+        }
+        if seen == ENOUGH {
+            return Ok(true);
+        }
+        sleep(PAUSE).await;
+    }
+}
+
+async fn exchange<S>(stream: S, http2: bool, peer: IpAddr, shared: &Arc<Shared>)
+where
+    S: AsyncRead + AsyncWrite + Send + 'static,
+{
+    let mut stream = TimeoutStream::new(stream);
+    stream.set_write_timeout(Some(shared.limits.write_timeout));
+    let io = TokioIo::new(Box::pin(stream));
+    let service = service_fn(|request: Request<Incoming>| {
+        let shared = Arc::clone(shared);
+        async move {
+            let version = request.version();
+            let mut response = shared.gate.handle(request, peer).await;
+            if version < Version::HTTP_2 && shared.closing.is_cancelled() {
+                response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+            }
+            Ok::<_, Infallible>(response)
+        }
+    });
+    let limits = &shared.limits;
+    let closing = &shared.idle_closing;
+    let ended = if http2 {
+        let mut builder = http2::Builder::new(TokioExecutor::new());
+        builder
+            .timer(TokioTimer::new())
+            .max_concurrent_streams(MAX_STREAMS)
+            .max_header_list_size(u32::try_from(limits.max_header_bytes).unwrap_or(u32::MAX))
+            .keep_alive_interval(PING_INTERVAL)
+            .keep_alive_timeout(PING_INTERVAL);
+        let mut connection = std::pin::pin!(builder.serve_connection(io, service));
+        tokio::select! {
+            ended = connection.as_mut() => ended,
+            () = closing.cancelled() => {
+                connection.as_mut().graceful_shutdown();
+                connection.await
+            }
+        }
+    } else {
+        let mut builder = http1::Builder::new();
+        builder
+            .timer(TokioTimer::new())
+            .header_read_timeout(limits.header_timeout)
+            .max_header_size(limits.max_header_bytes);
+        let mut connection = std::pin::pin!(builder.serve_connection(io, service));
+        tokio::select! {
+            ended = connection.as_mut() => ended,
+            () = closing.cancelled() => {
+                connection.as_mut().graceful_shutdown();
+                connection.await
+            }
+        }
+    };
+    if let Err(error) = ended {
+        debug!(%error, "a connection ended with an error");
+    }
+}
+
+/// Serves `metrics` at `/metrics` on `listener` until `shutdown`.
+pub async fn serve_metrics(listener: TcpListener, metrics: Arc<Metrics>, shutdown: CancellationToken) {
+    // A scraper needs one connection; this many are enough for a few of them.
+    let slots = Arc::new(Semaphore::new(16));
+    let connections = TaskTracker::new();
+    loop {
+        let accepted = tokio::select! {
+            () = shutdown.cancelled() => break,
+            accepted = listener.accept() => accepted,
+        };
+        let (Ok((stream, _)), Ok(slot)) = (accepted, Arc::clone(&slots).try_acquire_owned()) else {
+            sleep(ACCEPT_PAUSE).await;
+            continue;
+        };
+        let (metrics, shutdown) = (Arc::clone(&metrics), shutdown.clone());
+        connections.spawn(async move {
+            let _slot = slot;
+            let service = service_fn(|request: Request<Incoming>| {
+                let response = metrics_response(&request, &metrics);
+                async move { Ok::<_, Infallible>(response) }
+            });
+            let mut builder = http1::Builder::new();
+            builder.timer(TokioTimer::new()).header_read_timeout(SCRAPE_TIMEOUT);
+            let connection = builder.serve_connection(TokioIo::new(stream), service);
+            shutdown.run_until_cancelled(connection).await;
+        });
+    }
+    connections.close();
+    connections.wait().await;
+}
+
+/// Scrapers come every minute or more often, and keep their connection.
+const SCRAPE_TIMEOUT: Duration = Duration::from_secs(90);
+
+fn metrics_response(
+    request: &Request<Incoming>,
+    metrics: &Metrics,
+) -> http::Response<http_body_util::Full<bytes::Bytes>> {
+    let found = request.uri().path() == "/metrics";
+    let body = if found { metrics.render() } else { "metrics are at /metrics\n".to_owned() };
+    let mut response = http::Response::new(http_body_util::Full::new(body.into()));
+    let kind = if found { metrics::CONTENT_TYPE } else { "text/plain; charset=utf-8" };
+    response.headers_mut().insert(http::header::CONTENT_TYPE, HeaderValue::from_static(kind));
+    if !found {
+        *response.status_mut() = http::StatusCode::NOT_FOUND;
+    }
+    response
+}
+
+/// Why TLS cannot be served.
+#[derive(Debug, thiserror::Error)]
+pub enum TlsError {
+    /// A file cannot be read as PEM.
+    #[error("cannot read {what} from {}: {cause}", path.display())]
+    Unreadable {
+        /// Certificate or key.
+        what: &'static str,
+        /// The file.
+        path: PathBuf,
+        /// Why not.
+        cause: String,
+    },
+    /// Certificate and key do not fit, or are of an unsupported kind.
+    #[error("cannot use the TLS certificate and key: {0}")]
+    Unusable(#[from] rustls::Error),
+}
+
+/// Reads certificate chain and key for serving TLS 1.2 and 1.3 with HTTP/2 and HTTP/1.1.
+///
+/// # Errors
+/// [`TlsError`] names the file and what is wrong with it.
+pub fn tls_acceptor(files: &TlsFiles) -> Result<TlsAcceptor, TlsError> {
+    let unreadable = |what, path: &Path, cause: String| TlsError::Unreadable { what, path: path.to_owned(), cause };
+    let read = |what, path: &Path| fs::read(path).map_err(|error| unreadable(what, path, error.to_string()));
+    let chain: Vec<CertificateDer<'static>> = CertificateDer::pem_slice_iter(&read("the certificate", &files.cert)?)
+        .collect::<Result<_, _>>()
+        .map_err(|error| unreadable("the certificate", &files.cert, error.to_string()))?;
+    if chain.is_empty() {
+        return Err(unreadable("the certificate", &files.cert, "there is no PEM certificate in it".to_owned()));
+    }
+    let key = PrivateKeyDer::from_pem_slice(&read("the private key", &files.key)?)
+        .map_err(|error| unreadable("the private key", &files.key, error.to_string()))?;
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let mut config = ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()?
+        .with_no_client_auth()
+        .with_single_cert(chain, key)?;
+    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+    Ok(TlsAcceptor::from(Arc::new(config)))
+}
