@@ -1,6 +1,7 @@
 //! `mcp-bridge`: an MCP server on the network, for authorized clients only.
 
 pub mod backend;
+pub mod cli;
 pub mod config;
 pub mod era;
 pub mod http;

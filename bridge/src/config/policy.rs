@@ -2,6 +2,19 @@
 
 use std::collections::BTreeMap;
 
+use toml::{
+    Spanned,
+    de::{DeTable, DeValue},
+};
+
+use crate::{
+    config::file::{Reader, integer},
+    scope::Scope,
+};
+
+/// The table's key in the file.
+pub(super) const KEY: &str = "policy";
+
 /// What the file says about who may call what. [`crate::config::Config`] holds it with every scope
 /// a scope token and every rule with exactly one target.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -28,4 +41,115 @@ pub struct RawRule {
     pub scopes: Vec<String>,
     /// Where the rule begins in the file, from 1.
     pub line: usize,
+}
+
+/// Reads the table; `None` when it is not one. What is wrong is added to `reader`.
+pub(super) fn parse(value: &Spanned<DeValue<'_>>, reader: &mut Reader<'_>) -> Option<RawPolicy> {
+    let Some(table) = value.get_ref().as_table() else {
+        reader.problem(value.span().start, "`policy` is a table: [policy] and [[policy.rule]]".into());
+        return None;
+    };
+    let mut policy = RawPolicy::default();
+    for (key, value) in table {
+        match (key.get_ref().as_ref(), value.get_ref()) {
+            ("default_scopes", _) => policy.default_scopes = Some(scopes(value, reader).join(" ")),
+            ("rule", DeValue::Array(rules)) => {
+                for rule in rules.iter() {
+                    match rule.get_ref().as_table() {
+                        Some(table) => policy.rules.push(parse_rule(table, rule.span().start, reader)),
+                        None => reader.problem(rule.span().start, "a rule is a table: [[policy.rule]]".into()),
+                    }
+                }
+            }
+            ("rule", _) => reader.problem(key.span().start, "write each rule as [[policy.rule]]".into()),
+            _ => reader.unknown(key, ["default_scopes", "rule"]),
+        }
+    }
+    Some(policy)
+}
+
+fn parse_rule(table: &DeTable<'_>, start: usize, reader: &mut Reader<'_>) -> RawRule {
+    let mut rule = RawRule { line: reader.line(start), ..RawRule::default() };
+    let mut has_scopes = false;
+    for (key, value) in table {
+        match key.get_ref().as_ref() {
+            "tool" => rule.tool = target(key, value, reader),
+            "prompt" => rule.prompt = target(key, value, reader),
+            "resource" => rule.resource = target(key, value, reader),
+            "when" => rule.when = conditions(value, reader),
+            "scopes" => (rule.scopes, has_scopes) = (scopes(value, reader), true),
+            _ => reader.unknown(key, ["tool", "prompt", "resource", "when", "scopes"]),
+        }
+    }
+    let targets = ["tool", "prompt", "resource"].into_iter().filter(|name| table.contains_key(*name)).count();
+    if targets != 1 {
+        reader.problem(start, "a rule has exactly one of `tool`, `prompt` and `resource`".into());
+    }
+    if table.contains_key("when") && !table.contains_key("tool") {
+        reader.problem(start, "`when` compares a tool's arguments; it needs `tool`".into());
+    }
+    if !has_scopes {
+        reader.problem(start, "a rule needs `scopes`; `scopes = []` lets in any valid token".into());
+    }
+    rule
+}
+
+fn target(key: &Spanned<impl AsRef<str>>, value: &Spanned<DeValue<'_>>, reader: &mut Reader<'_>) -> Option<String> {
+    let text = value.get_ref().as_str().filter(|text| !text.is_empty());
+    if text.is_none() {
+        reader.problem(
+            key.span().start,
+            format!("`{}` takes a text, like \"calculator\" or \"*\"", key.get_ref().as_ref()),
+        );
+    }
+    text.map(str::to_owned)
+}
+
+/// Exact values by argument name.
+fn conditions(value: &Spanned<DeValue<'_>>, reader: &mut Reader<'_>) -> BTreeMap<String, serde_json::Value> {
+    let Some(table) = value.get_ref().as_table().filter(|table| !table.is_empty()) else {
+        let what = "`when` takes argument values, like { operation = \"divide\" }; leave it out for every call";
+        reader.problem(value.span().start, what.into());
+        return BTreeMap::new();
+    };
+    let mut conditions = BTreeMap::new();
+    for (name, value) in table {
+        let expected = match value.get_ref() {
+            DeValue::String(text) => Some(serde_json::Value::from(text.as_ref())),
+            DeValue::Boolean(value) => Some((*value).into()),
+            DeValue::Float(float) => {
+                float.as_str().parse().ok().and_then(serde_json::Number::from_f64).map(serde_json::Value::Number)
+            }
+            value => integer(value).map(serde_json::Value::from),
+        };
+        match expected {
+            Some(expected) => {
+                conditions.insert(name.get_ref().to_string(), expected);
+            }
+            None => reader.problem(value.span().start, "`when` compares with a text, a number, true or false".into()),
+        }
+    }
+    conditions
+}
+
+/// A list of scopes, or one text with spaces between them.
+fn scopes(value: &Spanned<DeValue<'_>>, reader: &mut Reader<'_>) -> Vec<String> {
+    let mut scopes = Vec::new();
+    let mut take = |text: &str, offset: usize, reader: &mut Reader<'_>| match text.parse::<Scope>() {
+        Ok(scope) => scopes.push(scope.as_str().to_owned()),
+        Err(error) => reader.problem(offset, error.to_string()),
+    };
+    match value.get_ref() {
+        DeValue::String(text) => text.split_whitespace().for_each(|text| take(text, value.span().start, reader)),
+        DeValue::Array(values) => {
+            for value in values.iter() {
+                match value.get_ref().as_str() {
+                    Some(text) => take(text, value.span().start, reader),
+                    None => reader.problem(value.span().start, "a scope is a text".into()),
+                }
+            }
+        }
+        _ => reader.problem(value.span().start, "scopes are a list of texts, like [\"op:div\"]".into()),
+    }
+    scopes
 }
