@@ -1,0 +1,91 @@
+//! The calculator, answering in this process: a fresh value per request, no service task.
+
+use std::sync::LazyLock;
+
+use futures_util::{FutureExt as _, future::BoxFuture};
+use mcp_calculator::{
+    calculator::Operation,
+    server::{self, Caller, Era, TOOL_NAME},
+};
+use serde::Serialize;
+
+use crate::{
+    backend::{Answer, Backend, Call},
+    era::requested_version,
+    message::{INVALID_PARAMS, METHOD_NOT_FOUND, shown},
+    policy::{Policy, Rule, Target},
+};
+
+/// The calculator as a backend. It has no state.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct InProcess;
+
+impl Backend for InProcess {
+    fn call<'a>(&'a self, call: Call<'a>) -> BoxFuture<'a, Answer> {
+        std::future::ready(answer(call)).boxed()
+    }
+}
+
+/// The scope of one operation.
+fn scope_of(operation: Operation) -> &'static str {
+    match operation {
+        Operation::Add => "op:add",
+        Operation::Subtract => "op:sub",
+        Operation::Multiply => "op:mult",
+        Operation::Divide => "op:div",
+    }
+}
+
+/// The calculator's own policy: one scope per operation, and none for what it does not have, because
+/// there it only says what it has.
+pub fn policy() -> Policy {
+    let rule = |operation: &Operation| Rule {
+        target: Target::Tool(TOOL_NAME.to_owned()),
+        when: vec![("operation".to_owned(), operation.as_str().into())],
+        scopes: scope_of(*operation).parse().expect("the scopes above are scope tokens"),
+    };
+    Policy::new(Operation::ALL.iter().map(rule).collect(), Some(Default::default()))
+}
+
+fn answer(call: Call<'_>) -> Answer {
+    static DISCOVER: LazyLock<String> = LazyLock::new(|| json(server::discover()));
+    static LEGACY_TOOLS: LazyLock<String> = LazyLock::new(|| json(server::list_tools(Era::Legacy)));
+    static MODERN_TOOLS: LazyLock<String> = LazyLock::new(|| json(server::list_tools(Era::Modern)));
+
+    let id = call.request.id.as_json();
+    let params = &call.request.params;
+    match (call.request.method.as_ref(), call.era) {
+        ("tools/call", era) => call_tool(id, era, call),
+        ("tools/list", _) if params.members.get("cursor").is_some_and(|cursor| cursor.get() != "null") => {
+            Answer::error(id, INVALID_PARAMS, "Invalid params: there is one page of tools and no cursor to it", None)
+        }
+        ("tools/list", Era::Legacy) => Answer::result(id, &LEGACY_TOOLS),
+        ("tools/list", Era::Modern) => Answer::result(id, &MODERN_TOOLS),
+        ("server/discover", Era::Modern) => Answer::result(id, &DISCOVER),
+        ("initialize", Era::Legacy) => Answer::result(id, &json(&server::initialize(&requested_version(params)))),
+        ("ping", Era::Legacy) => Answer::result(id, "{}"),
+        (method, _) => Answer::error(id, METHOD_NOT_FOUND, &format!("Method not found: {}", shown(method)), None),
+    }
+}
+
+fn call_tool(id: &str, era: Era, call: Call<'_>) -> Answer {
+    let params = &call.request.params;
+    let token = call.caller;
+    let caller = Caller {
+        subject: token.subject.as_deref(),
+        client_id: token.client_id.as_deref(),
+        email: token.email.as_deref(),
+        scopes: &token.scopes,
+    };
+    // The object that the policy judged, written anew; anything else is the tool's to refuse.
+    let written = params.arguments.as_ref().map(|arguments| arguments.to_json());
+    let arguments = written.as_deref().or_else(|| params.members.get("arguments").map(|raw| raw.get()));
+    match server::call_tool(era, params.target.as_deref().unwrap_or_default(), arguments, Some(&caller)) {
+        Ok(result) => Answer::result(id, &json(&result)),
+        Err(error) => Answer::error(id, i64::from(error.code.0), &error.message, error.data.as_ref()),
+    }
+}
+
+fn json(value: &impl Serialize) -> String {
+    serde_json::to_string(value).expect("results have string keys and finite numbers only")
+}

@@ -1,0 +1,197 @@
+//! Settings: from what was written (flags, environment, file) to what is meant.
+
+use std::{
+    net::{IpAddr, SocketAddr},
+    num::NonZeroU32,
+    path::PathBuf,
+    time::Duration,
+};
+
+use mcp_calculator::secret::Secret;
+use tracing::Level;
+use url::Url;
+
+use crate::{
+    config::policy::RawPolicy,
+    resource::{InvalidResource, ResourceUri},
+    token::Issuer,
+};
+
+pub mod policy;
+
+/// Everything that `serve` was told, checked; made once, before any socket opens.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Where to listen; port 0 picks a free one. Loopback, unless a public URL is set.
+    pub listen: SocketAddr,
+    /// The path of the MCP endpoint under the public URL, like `/mcp`.
+    pub path: String,
+    /// The origin, with or without a path prefix, under which clients reach us, as it was written.
+    pub public_url: Option<String>,
+    /// Who decides about tokens.
+    pub auth: Auth,
+    /// Origins of web pages that may call us, normalised (`scheme://host[:port]`). Empty: loopback
+    /// origins only.
+    pub allowed_origins: Vec<String>,
+    /// Values of `Host` that are accepted besides our own, in lower case: `host` or `host:port`.
+    pub allowed_hosts: Vec<String>,
+    /// Peers whose forwarding headers are believed, for rate keys and logs only.
+    pub trusted_proxies: Vec<IpAddr>,
+    /// `resource_name` of the protected resource metadata.
+    pub resource_name: Option<String>,
+    /// `resource_documentation` of the protected resource metadata: an http(s) URL.
+    pub resource_documentation: Option<String>,
+    /// Bounds on what one client, and all together, may use.
+    pub limits: Limits,
+    /// The server's certificate and key; `None` serves cleartext HTTP.
+    pub tls: Option<TlsFiles>,
+    /// Where Prometheus metrics are served; `None` serves none.
+    pub metrics_listen: Option<SocketAddr>,
+    /// The audit file; `None` writes none.
+    pub audit: Option<Audit>,
+    /// What goes to stderr.
+    pub log: Log,
+    /// `[policy]` of the file, checked for form; `None` when there is none.
+    pub policy: Option<RawPolicy>,
+}
+
+impl Config {
+    /// The resource when listening on `bound`: the public URL, else the listening address itself,
+    /// and the endpoint's path.
+    ///
+    /// # Errors
+    /// [`InvalidResource`] when there is no public URL and `bound` is not loopback without TLS. A
+    /// `Config` made from settings has been checked and gives none.
+    pub fn resource(&self, bound: SocketAddr) -> Result<ResourceUri, InvalidResource> {
+        match &self.public_url {
+            Some(url) => ResourceUri::new(url, &self.path),
+            None => {
+                let scheme = if self.tls.is_some() { "https" } else { "http" };
+                // Parsing drops a port that is the scheme's own, as clients do.
+                let url = format!("{scheme}://{bound}");
+                let url = Url::parse(&url).map_or(url, |url| url.origin().ascii_serialization());
+                ResourceUri::new(&url, &self.path)
+            }
+        }
+    }
+}
+
+/// Who decides about tokens.
+#[derive(Clone, Debug)]
+pub enum Auth {
+    /// Nobody: every request is let in. Loopback only, without a public URL.
+    None,
+    /// The authorization server is asked about each token (RFC 7662).
+    Introspection(Introspection),
+    /// Tokens are signed JWTs (RFC 9068).
+    Jwt(Jwt),
+}
+
+/// How to ask the authorization server about a token.
+#[derive(Clone, Debug)]
+pub struct Introspection {
+    /// Who issues the tokens.
+    pub issuer: Issuer,
+    /// Where to ask; `None`: as the authorization server's metadata says.
+    pub endpoint: Option<Url>,
+    /// Our own name at the authorization server.
+    pub client_id: String,
+    /// Our own secret at the authorization server.
+    pub client_secret: Secret<String>,
+    /// How long an accepted token may be believed without asking again; zero asks every time.
+    pub cache: Duration,
+    /// Whether a token without `exp` is refused.
+    pub require_exp: bool,
+    /// Audiences that are accepted besides the resource.
+    pub accepted_audiences: Vec<String>,
+}
+
+/// How to verify a token that is a signed JWT.
+#[derive(Clone, Debug)]
+pub struct Jwt {
+    /// Who issues the tokens.
+    pub issuer: Issuer,
+    /// Where the issuer's keys are; `None`: as the authorization server's metadata says.
+    pub jwks_url: Option<Url>,
+    /// Audiences that are accepted besides the resource.
+    pub accepted_audiences: Vec<String>,
+}
+
+/// Bounds on what one client, and all together, may use.
+#[derive(Clone, Debug)]
+pub struct Limits {
+    /// A longer request body is refused.
+    pub max_body_bytes: usize,
+    /// Longer request headers are refused. At least 8 KiB, which is what hyper needs.
+    pub max_header_bytes: usize,
+    /// Connections at once.
+    pub max_connections: usize,
+    /// Requests at once, over all connections.
+    pub max_concurrent_requests: usize,
+    /// Requests of one principal; `None` does not count them.
+    pub rate_limit: Option<RateLimit>,
+    /// From the connection, or the previous answer, to the end of the next request's headers.
+    pub header_timeout: Duration,
+    /// From the end of the headers to the end of the body.
+    pub body_timeout: Duration,
+    /// How long a client may take no byte of its answer.
+    pub write_timeout: Duration,
+    /// From the end of the body to the answer.
+    pub request_timeout: Duration,
+    /// How long a legacy session lives unused.
+    pub session_idle: Duration,
+    /// Legacy sessions at once.
+    pub max_sessions: usize,
+    /// Legacy sessions of one principal at once.
+    pub max_sessions_per_principal: usize,
+    /// How long accepted requests may take to end at shutdown.
+    pub drain_timeout: Duration,
+    /// Time between comments on an event stream that has nothing to say.
+    pub keep_alive: Duration,
+}
+
+/// How often one principal may call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RateLimit {
+    /// Requests per second, sustained.
+    pub per_second: NonZeroU32,
+    /// Requests at once, after a pause.
+    pub burst: NonZeroU32,
+}
+
+/// PEM files of the server's TLS side.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TlsFiles {
+    /// The certificate chain.
+    pub cert: PathBuf,
+    /// The private key.
+    pub key: PathBuf,
+}
+
+/// What is kept of who did what.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Audit {
+    /// The file to append to.
+    pub path: PathBuf,
+    /// Whether the values of tool arguments are written too.
+    pub arguments: bool,
+}
+
+/// What goes to stderr.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Log {
+    /// The least important level that is written.
+    pub level: Level,
+    /// How a line looks.
+    pub format: LogFormat,
+}
+
+/// How a log line looks.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum LogFormat {
+    /// For people.
+    #[default]
+    Text,
+    /// One JSON object per line.
+    Json,
+}

@@ -1,0 +1,98 @@
+//! The Protected Resource Metadata document (RFC 9728 §2, §3).
+
+use bytes::Bytes;
+use serde::Serialize;
+
+use crate::{
+    resource::{METADATA_PREFIX, ResourceUri},
+    scope::ScopeSet,
+    token::Issuer,
+};
+
+/// The document, written once, and the paths at which it is served.
+#[derive(Debug)]
+pub(super) struct ProtectedResourceMetadata {
+    document: Bytes,
+    paths: [String; 3],
+}
+
+/// What the document says (RFC 9728 §2). Empty arrays are left out, as the section demands.
+#[derive(Serialize)]
+struct Document<'a> {
+    resource: &'a str,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    authorization_servers: Vec<&'a str>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    scopes_supported: Vec<&'a str>,
+    bearer_methods_supported: [&'a str; 1],
+    resource_name: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    resource_documentation: Option<&'a str>,
+}
+
+impl ProtectedResourceMetadata {
+    /// The metadata of `resource`, reached locally at `path`.
+    pub(super) fn new(
+        resource: &ResourceUri,
+        path: &str,
+        issuer: Option<&Issuer>,
+        scopes: &ScopeSet,
+        name: &str,
+        documentation: Option<&str>,
+    ) -> Self {
+        let document = Document {
+            resource: resource.as_str(),
+            authorization_servers: issuer.map(Issuer::as_str).into_iter().collect(),
+            scopes_supported: scopes.iter().map(|scope| scope.as_str()).collect(),
+            bearer_methods_supported: ["header"],
+            resource_name: name,
+            resource_documentation: documentation,
+        };
+        let document = serde_json::to_vec(&document).expect("strings always serialise").into();
+        let local = if path == "/" { "" } else { path };
+        let paths = [
+            format!("{METADATA_PREFIX}{}", resource.path()),
+            // A proxy may strip the public prefix.
+            format!("{METADATA_PREFIX}{local}"),
+            // Clients that know only the root.
+            METADATA_PREFIX.to_owned(),
+        ];
+        Self { document, paths }
+    }
+
+    /// Whether the document is served at `path`.
+    pub(super) fn is_at(&self, path: &str) -> bool {
+        self.paths.iter().any(|known| known == path)
+    }
+
+    /// The document as JSON.
+    pub(super) fn document(&self) -> Bytes {
+        self.document.clone()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn document_and_places() {
+        let resource = ResourceUri::new("https://h.example/base", "/mcp").expect("valid");
+        let issuer = Issuer::new("https://as.example/oauth/2.1");
+        let scopes = "op:add op:sub".parse().expect("valid");
+        let metadata = ProtectedResourceMetadata::new(&resource, "/mcp", Some(&issuer), &scopes, "Calculator", None);
+        assert_eq!(
+            std::str::from_utf8(&metadata.document()).expect("UTF-8"),
+            r#"{"resource":"https://h.example/base/mcp","authorization_servers":["https://as.example/oauth/2.1"],"scopes_supported":["op:add","op:sub"],"bearer_methods_supported":["header"],"resource_name":"Calculator"}"#
+        );
+        for (path, served) in [
+            ("/.well-known/oauth-protected-resource/base/mcp", true),
+            ("/.well-known/oauth-protected-resource/mcp", true),
+            ("/.well-known/oauth-protected-resource", true),
+            ("/.well-known/oauth-protected-resource/", false),
+            ("/.well-known/oauth-protected-resource/other", false),
+        ] {
+            assert_eq!(metadata.is_at(path), served, "{path}");
+        }
+    }
+}

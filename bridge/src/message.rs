@@ -1,0 +1,438 @@
+//! One JSON-RPC message, parsed once (JSON-RPC 2.0 §4; MCP 2026-07-28 and 2025-11-25, "Messages").
+//!
+//! What the policy and the era rules read is parsed here and nowhere else, with repeated keys
+//! refused, so that no second reader of the same bytes can come to another meaning. Everything else
+//! stays raw text: numbers beyond 64 bits, unknown fields and their spelling survive.
+
+use std::{borrow::Cow, fmt};
+
+use serde::de::{self, Deserialize, Deserializer, MapAccess, Visitor};
+use serde_json::value::RawValue;
+
+/// A message as a client may send it.
+#[derive(Debug)]
+pub enum Message<'a> {
+    /// Wants an answer under its id.
+    Request(Request<'a>),
+    /// Wants no answer.
+    Notification(Notification<'a>),
+    /// Answers a request of the server's (legacy era only).
+    Response(Id<'a>),
+}
+
+/// A request: method, parameters and the id for its answer.
+#[derive(Debug)]
+pub struct Request<'a> {
+    /// The id, as the client spelled it.
+    pub id: Id<'a>,
+    /// The method.
+    pub method: Cow<'a, str>,
+    /// What the parameters say.
+    pub params: Params<'a>,
+}
+
+/// A notification: a method and parameters.
+#[derive(Debug)]
+pub struct Notification<'a> {
+    /// The method.
+    pub method: Cow<'a, str>,
+    /// What the parameters say.
+    pub params: Params<'a>,
+}
+
+/// Parameters, with the parts that policy and era read already parsed.
+#[derive(Debug, Default)]
+pub struct Params<'a> {
+    /// Every member, in the order of the message.
+    pub members: Object<'a>,
+    /// `_meta`, empty if there is none.
+    pub meta: Object<'a>,
+    /// What is called, read or got: `name` of `tools/call` and `prompts/get`, `uri` of
+    /// `resources/…`. `None` for methods that have no such parameter.
+    pub target: Option<Cow<'a, str>>,
+    /// `arguments` of `tools/call`; `None` if absent or not an object (the tool says so then).
+    pub arguments: Option<Object<'a>>,
+}
+
+impl Params<'_> {
+    /// The text of the string `key` of `_meta`; `None` if it is absent or not a string.
+    pub fn meta_text(&self, key: &str) -> Option<Cow<'_, str>> {
+        self.meta.get(key).and_then(text)
+    }
+}
+
+/// A request's id: a string or an integer, in the client's own spelling.
+#[derive(Clone, Copy)]
+pub struct Id<'a>(&'a RawValue);
+
+impl<'a> Id<'a> {
+    /// The id as JSON text.
+    pub fn as_json(&self) -> &'a str {
+        self.0.get()
+    }
+
+    fn new(raw: &'a RawValue) -> Option<Self> {
+        let text = raw.get();
+        let digits = text.strip_prefix('-').unwrap_or(text);
+        let integer = !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit());
+        (text.starts_with('"') || integer).then_some(Self(raw))
+    }
+}
+
+impl fmt::Debug for Id<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_json())
+    }
+}
+
+/// A JSON object without repeated keys, its values left as text.
+#[derive(Default)]
+pub struct Object<'a>(Vec<(Cow<'a, str>, &'a RawValue)>);
+
+impl<'a> Object<'a> {
+    /// The value of `key`.
+    pub fn get(&self, key: &str) -> Option<&'a RawValue> {
+        self.0.iter().find(|(name, _)| name == key).map(|(_, value)| *value)
+    }
+
+    /// Members in the order of the message.
+    pub fn iter(&self) -> impl Iterator<Item = (&str, &'a RawValue)> {
+        self.0.iter().map(|(name, value)| (name.as_ref(), *value))
+    }
+
+    /// The object written anew: what was checked, never the bytes it came from.
+    pub fn to_json(&self) -> String {
+        let mut json = String::with_capacity(2 + self.0.iter().map(|(k, v)| k.len() + v.get().len() + 4).sum::<usize>());
+        json.push('{');
+        for (index, (key, value)) in self.0.iter().enumerate() {
+            if index > 0 {
+                json.push(',');
+            }
+            json.push_str(&quoted(key));
+            json.push(':');
+            json.push_str(value.get());
+        }
+        json.push('}');
+        json
+    }
+}
+
+impl fmt::Debug for Object<'_> {
+    /// Shows keys only: values are the client's own business.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_set().entries(self.0.iter().map(|(key, _)| key)).finish()
+    }
+}
+
+impl<'de: 'a, 'a> Deserialize<'de> for Object<'a> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Members<'a>(std::marker::PhantomData<&'a ()>);
+        impl<'de: 'a, 'a> Visitor<'de> for Members<'a> {
+            type Value = Object<'a>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object")
+            }
+
+            fn visit_map<M: MapAccess<'de>>(self, mut map: M) -> Result<Object<'a>, M::Error> {
+                let mut members: Vec<(Cow<'a, str>, &'a RawValue)> = Vec::with_capacity(4);
+                while let Some(Key(key)) = map.next_key()? {
+                    if members.len() == MAX_MEMBERS {
+                        return Err(de::Error::custom(format_args!("more than {MAX_MEMBERS} members in one object")));
+                    }
+                    if members.iter().any(|(name, _)| *name == key) {
+                        return Err(de::Error::custom(format_args!("the key {} is there twice", shown(&key))));
+                    }
+                    members.push((key, map.next_value()?));
+                }
+                Ok(Object(members))
+            }
+        }
+        deserializer.deserialize_map(Members(std::marker::PhantomData))
+    }
+}
+
+/// An object key, borrowed unless it has escapes in it.
+struct Key<'a>(Cow<'a, str>);
+
+impl<'de: 'a, 'a> Deserialize<'de> for Key<'a> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Text<'a>(std::marker::PhantomData<&'a ()>);
+        impl<'de: 'a, 'a> Visitor<'de> for Text<'a> {
+            type Value = Key<'a>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a string")
+            }
+
+            fn visit_borrowed_str<E>(self, text: &'de str) -> Result<Key<'a>, E> {
+                Ok(Key(Cow::Borrowed(text)))
+            }
+
+            fn visit_str<E>(self, text: &str) -> Result<Key<'a>, E> {
+                Ok(Key(Cow::Owned(text.to_owned())))
+            }
+        }
+        deserializer.deserialize_str(Text(std::marker::PhantomData))
+    }
+}
+
+/// The look-up for repeated keys is quadratic in the members of one object; a message of this many
+/// members costs what a large message costs anyway, and no tool has near as many parameters.
+const MAX_MEMBERS: usize = 1024;
+
+impl<'a> Message<'a> {
+    /// Parses `body`, which must be one message and nothing else.
+    ///
+    /// `"params": null` counts as absent, because clients send it. Members of the envelope that
+    /// JSON-RPC does not name are not kept.
+    ///
+    /// # Errors
+    /// [`ParseError`], with the id for its answer where one could be read.
+    pub fn parse(body: &'a [u8]) -> Result<Self, ParseError> {
+        let body = std::str::from_utf8(body).map_err(|error| ParseError::not_json(format!("not UTF-8: {error}")))?;
+        let raw: &RawValue = serde_json::from_str(body).map_err(|error| ParseError::not_json(error.to_string()))?;
+        if raw.get().starts_with('[') {
+            return Err(ParseError::invalid(None, "a batch: send one message per request (batches ended with 2025-06-18)"));
+        }
+        let envelope: Object<'a> =
+            serde_json::from_str(raw.get()).map_err(|error| ParseError::invalid(None, cause(&error)))?;
+        let id = envelope.get("id").map(|raw| Id::new(raw).ok_or(raw));
+        let known_id = id.and_then(Result::ok);
+        let invalid = |detail: &str| ParseError::invalid(known_id, detail);
+
+        if envelope.get("jsonrpc").and_then(text).as_deref() != Some("2.0") {
+            return Err(invalid("`jsonrpc` must be \"2.0\""));
+        }
+        let answers = envelope.get("result").is_some() || envelope.get("error").is_some();
+        let method = match envelope.get("method") {
+            Some(raw) => text(raw).ok_or_else(|| invalid("`method` must be a string"))?,
+            None if answers => {
+                return known_id.map(Self::Response).ok_or_else(|| invalid("`id` must be a string or an integer"));
+            }
+            None => return Err(invalid("`method` is missing")),
+        };
+        if answers {
+            return Err(invalid("a message cannot have a method and a result"));
+        }
+        let params = Params::parse(&method, envelope.get("params"))
+            .map_err(|detail| ParseError { code: INVALID_PARAMS, ..ParseError::invalid(known_id, detail) })?;
+        match id {
+            None => Ok(Self::Notification(Notification { method, params })),
+            Some(Ok(id)) => Ok(Self::Request(Request { id, method, params })),
+            Some(Err(_)) => Err(invalid("`id` must be a string or an integer")),
+        }
+    }
+}
+
+impl<'a> Params<'a> {
+    fn parse(method: &str, raw: Option<&'a RawValue>) -> Result<Self, String> {
+        let mut params = Self::default();
+        let Some(raw) = raw.filter(|raw| raw.get() != "null") else {
+            return match target_key(method) {
+                Some(key) => Err(format!("`params.{key}` must be a string")),
+                None => Ok(params),
+            };
+        };
+        params.members = object(raw, "params")?;
+        if let Some(raw) = params.members.get("_meta") {
+            params.meta = object(raw, "params._meta")?;
+        }
+        if let Some(key) = target_key(method) {
+            let target = params.members.get(key).and_then(text);
+            params.target = Some(target.ok_or_else(|| format!("`params.{key}` must be a string"))?);
+        }
+        if method == "tools/call"
+            && let Some(raw) = params.members.get("arguments").filter(|raw| raw.get().starts_with('{'))
+        {
+            params.arguments = Some(object(raw, "params.arguments")?);
+        }
+        Ok(params)
+    }
+}
+
+/// Which parameter says what a method is about.
+fn target_key(method: &str) -> Option<&'static str> {
+    match method {
+        "tools/call" | "prompts/get" => Some("name"),
+        "resources/read" | "resources/subscribe" | "resources/unsubscribe" => Some("uri"),
+        _ => None,
+    }
+}
+
+fn object<'a>(raw: &'a RawValue, place: &str) -> Result<Object<'a>, String> {
+    if !raw.get().starts_with('{') {
+        return Err(format!("`{place}` must be an object"));
+    }
+    serde_json::from_str(raw.get()).map_err(|error| format!("in `{place}`: {}", cause(&error)))
+}
+
+/// The text of a JSON string; `None` for anything else.
+pub fn text(raw: &RawValue) -> Option<Cow<'_, str>> {
+    raw.get().starts_with('"').then(|| serde_json::from_str::<Key<'_>>(raw.get()).ok()).flatten().map(|key| key.0)
+}
+
+/// `text` as a JSON string.
+pub fn quoted(text: &str) -> String {
+    serde_json::to_string(text).expect("a string always serialises")
+}
+
+/// What went wrong, without serde's position, which counts within a part of the message.
+fn cause(error: &serde_json::Error) -> String {
+    let text = error.to_string();
+    text.split(" at line ").next().unwrap_or_default().to_owned()
+}
+
+/// A peer's text, made fit for an error message: short, printable.
+pub fn shown(text: &str) -> String {
+    const LONGEST: usize = 64;
+    let mut short: String = text.chars().take(LONGEST).flat_map(char::escape_debug).collect();
+    if text.chars().nth(LONGEST).is_some() {
+        short.push('…');
+    }
+    format!("`{short}`")
+}
+
+/// Invalid JSON (JSON-RPC 2.0 §5.1).
+pub const PARSE_ERROR: i64 = -32700;
+/// Valid JSON, not a message (JSON-RPC 2.0 §5.1).
+pub const INVALID_REQUEST: i64 = -32600;
+/// A method that is not there (JSON-RPC 2.0 §5.1).
+pub const METHOD_NOT_FOUND: i64 = -32601;
+/// Parameters that do not fit (JSON-RPC 2.0 §5.1).
+pub const INVALID_PARAMS: i64 = -32602;
+/// Something failed on our side (JSON-RPC 2.0 §5.1).
+pub const INTERNAL_ERROR: i64 = -32603;
+
+/// Why a body is not a message.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{detail}")]
+pub struct ParseError {
+    /// The JSON-RPC error code for the answer.
+    pub code: i64,
+    /// The id for the answer, as JSON text, where it could be read.
+    pub id: Option<String>,
+    /// What is wrong, for the peer.
+    pub detail: String,
+}
+
+impl ParseError {
+    fn not_json(detail: String) -> Self {
+        Self { code: PARSE_ERROR, id: None, detail: format!("Parse error: {detail}") }
+    }
+
+    fn invalid(id: Option<Id<'_>>, detail: impl Into<String>) -> Self {
+        Self { code: INVALID_REQUEST, id: id.map(|id| id.as_json().to_owned()), detail: detail.into() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn error(body: &str) -> (i64, Option<String>, String) {
+        let error = Message::parse(body.as_bytes()).expect_err(body);
+        (error.code, error.id, error.detail)
+    }
+
+    fn request(body: &str) -> Request<'_> {
+        match Message::parse(body.as_bytes()) {
+            Ok(Message::Request(request)) => request,
+            other => panic!("{body}: {other:?}"),
+        }
+    }
+
+    #[test]
+    fn a_call_is_read_once_and_numbers_keep_their_spelling() {
+        let call = request(
+            r#"{"jsonrpc":"2.0","id":123456789012345678901234567890,"method":"tools\/call","params":{"name":"calc\u0075lator",
+                "arguments":{"a":1e400,"b":123456789012345678901234567890.10,"deep":{"x":1,"x":2}},"_meta":{"k":"v"}}}"#,
+        );
+        assert_eq!(call.id.as_json(), "123456789012345678901234567890");
+        assert_eq!(call.method, "tools/call");
+        assert_eq!(call.params.target.as_deref(), Some("calculator"));
+        assert_eq!(call.params.meta_text("k").as_deref(), Some("v"));
+        let arguments = call.params.arguments.expect("arguments are an object");
+        assert_eq!(arguments.to_json(), r#"{"a":1e400,"b":123456789012345678901234567890.10,"deep":{"x":1,"x":2}}"#);
+    }
+
+    #[test]
+    fn what_is_not_a_message_says_so_under_its_id() {
+        let cases = [
+            ("", PARSE_ERROR, None),
+            ("{", PARSE_ERROR, None),
+            ("{} {}", PARSE_ERROR, None),
+            ("\u{feff}{}", PARSE_ERROR, None),
+            ("[]", INVALID_REQUEST, None),
+            ("1", INVALID_REQUEST, None),
+            ("{}", INVALID_REQUEST, None),
+            (r#"{"jsonrpc":"1.0","id":1,"method":"m"}"#, INVALID_REQUEST, Some("1")),
+            (r#"{"jsonrpc":"2.0","id":1}"#, INVALID_REQUEST, Some("1")),
+            (r#"{"jsonrpc":"2.0","id":"a","method":1}"#, INVALID_REQUEST, Some("\"a\"")),
+            (r#"{"jsonrpc":"2.0","id":null,"method":"m"}"#, INVALID_REQUEST, None),
+            (r#"{"jsonrpc":"2.0","id":1.5,"method":"m"}"#, INVALID_REQUEST, None),
+            (r#"{"jsonrpc":"2.0","id":{},"method":"m"}"#, INVALID_REQUEST, None),
+            (r#"{"jsonrpc":"2.0","id":true,"method":"m"}"#, INVALID_REQUEST, None),
+            (r#"{"jsonrpc":"2.0","id":1,"id":2,"method":"m"}"#, INVALID_REQUEST, None),
+            (r#"{"jsonrpc":"2.0","id":1,"method":"m","result":1}"#, INVALID_REQUEST, Some("1")),
+            (r#"{"jsonrpc":"2.0","result":1}"#, INVALID_REQUEST, None),
+            (r#"{"jsonrpc":"2.0","id":1,"method":"m","params":[1]}"#, INVALID_PARAMS, Some("1")),
+            (r#"{"jsonrpc":"2.0","id":1,"method":"m","params":{"_meta":1}}"#, INVALID_PARAMS, Some("1")),
+            (r#"{"jsonrpc":"2.0","id":1,"method":"tools/call"}"#, INVALID_PARAMS, Some("1")),
+            (r#"{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":1}}"#, INVALID_PARAMS, Some("1")),
+            (r#"{"jsonrpc":"2.0","id":1,"method":"resources/read","params":{"name":"a"}}"#, INVALID_PARAMS, Some("1")),
+        ];
+        for (body, code, id) in cases {
+            let (found, found_id, detail) = error(body);
+            assert_eq!((found, found_id.as_deref()), (code, id), "{body}: {detail}");
+        }
+    }
+
+    #[test]
+    fn repeated_keys_are_refused_wherever_somebody_decides_by_them() {
+        for body in [
+            r#"{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"a","name":"b"}}"#,
+            r#"{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"a","n\u0061me":"b"}}"#,
+            r#"{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"a","arguments":{"x":1,"x":2}}}"#,
+            r#"{"jsonrpc":"2.0","id":1,"method":"m","params":{"_meta":{"x":1,"x":2}}}"#,
+        ] {
+            let (code, id, detail) = error(body);
+            assert_eq!((code, id.as_deref()), (INVALID_PARAMS, Some("1")), "{body}");
+            assert!(detail.contains("is there twice"), "{detail}");
+        }
+    }
+
+    #[test]
+    fn notifications_and_responses() {
+        assert!(matches!(Message::parse(br#"{"jsonrpc":"2.0","method":"n","params":null}"#), Ok(Message::Notification(_))));
+        assert!(matches!(Message::parse(br#"{"jsonrpc":"2.0","id":1,"result":{}}"#), Ok(Message::Response(_))));
+        assert!(matches!(Message::parse(br#"{"jsonrpc":"2.0","id":1,"error":{}}"#), Ok(Message::Response(_))));
+    }
+
+    #[test]
+    fn debug_shows_no_values() {
+        let body = br#"{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"t","arguments":{"x":"canary"}}}"#;
+        assert!(!format!("{:?}", Message::parse(body)).contains("canary"));
+    }
+
+    proptest! {
+        #[test]
+        fn no_body_panics(body in proptest::collection::vec(any::<u8>(), 0..200)) {
+            let _ = Message::parse(&body);
+        }
+
+        #[test]
+        fn json_like_bodies_do_not_panic(body in r#"[\[\]{}":,a-z0-9\\. -]{0,200}"#) {
+            let _ = Message::parse(body.as_bytes());
+        }
+
+        #[test]
+        fn objects_print_and_parse_to_the_same(members in proptest::collection::btree_map("\\PC{0,8}", "[0-9]{1,3}", 0..6)) {
+            let json = format!("{{{}}}", members.iter().map(|(k, v)| format!("{}:{}", quoted(k), v.trim_start_matches('0').parse::<u32>().unwrap_or(0))).collect::<Vec<_>>().join(","));
+            let object: Object<'_> = serde_json::from_str(&json).expect("made to parse");
+            prop_assert_eq!(object.to_json(), json);
+        }
+    }
+}

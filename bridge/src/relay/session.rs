@@ -1,0 +1,357 @@
+//! Legacy sessions (MCP 2025-11-25, "Session Management"): each has an owner, and looks unknown to
+//! everybody else.
+
+use std::{
+    collections::HashMap,
+    fmt,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    telemetry::metrics::{GaugeGuard, Metrics},
+    token::{Issuer, VerifiedToken},
+};
+
+/// Names a session: 128 random bits, written as 32 hexadecimal digits. A secret: it has no `Display`.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub struct SessionId([u8; 16]);
+
+impl SessionId {
+    /// Reads the value of `Mcp-Session-Id`; `None` for what we never gave out.
+    pub fn parse(text: &[u8]) -> Option<Self> {
+        let digit = |byte: &u8| char::from(*byte).to_digit(16).filter(|_| !byte.is_ascii_uppercase());
+        let digits: Option<Vec<u32>> = text.iter().map(digit).collect();
+        let bytes: Vec<u8> =
+            digits.filter(|digits| digits.len() == 32)?.chunks_exact(2).map(|pair| (pair[0] * 16 + pair[1]) as u8).collect();
+        bytes.try_into().ok().map(Self)
+    }
+
+    /// The value for `Mcp-Session-Id`.
+    pub fn header_value(&self) -> String {
+        self.0.iter().map(|byte| format!("{byte:02x}")).collect()
+    }
+
+    fn random() -> Option<Self> {
+        let mut bytes = [0; 16];
+        getrandom::fill(&mut bytes).ok().map(|()| Self(bytes))
+    }
+}
+
+impl fmt::Debug for SessionId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("SessionId([redacted])")
+    }
+}
+
+/// Whose a session is: the same person through the same client, whatever token they show. Binding to
+/// the token's bytes would break at every refresh, binding to the name alone lets one client into
+/// another's session.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+struct Owner {
+    issuer: Issuer,
+    subject: Option<String>,
+    client_id: Option<String>,
+}
+
+impl Owner {
+    fn of(token: &VerifiedToken) -> Self {
+        let VerifiedToken { issuer, subject, client_id, .. } = token;
+        Self { issuer: issuer.clone(), subject: subject.clone(), client_id: client_id.clone() }
+    }
+
+    fn is(&self, token: &VerifiedToken) -> bool {
+        self.issuer == token.issuer && self.subject == token.subject && self.client_id == token.client_id
+    }
+}
+
+/// All sessions of one endpoint.
+pub struct Sessions {
+    table: Mutex<Table>,
+    idle: Duration,
+    max: usize,
+    max_per_owner: usize,
+    metrics: Arc<Metrics>,
+}
+
+#[derive(Default)]
+struct Table {
+    sessions: HashMap<SessionId, Session>,
+    owners: HashMap<Arc<Owner>, Vec<SessionId>>,
+}
+
+struct Session {
+    owner: Arc<Owner>,
+    last_used: Instant,
+    /// Ends with the session.
+    ended: CancellationToken,
+    /// The GET stream, and which one it is.
+    stream: Option<(u64, CancellationToken)>,
+    streams_opened: u64,
+    _counted: GaugeGuard,
+}
+
+/// There is no room for another session.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+#[error("too many sessions; try again later")]
+pub struct Full;
+
+impl Sessions {
+    /// At most `max` sessions, `max_per_owner` of one owner, each ended after `idle` without use.
+    pub fn new(idle: Duration, max: usize, max_per_owner: usize, metrics: Arc<Metrics>) -> Self {
+        Self { table: Mutex::default(), idle, max, max_per_owner, metrics }
+    }
+
+    /// Opens a session for the bearer of `token`.
+    ///
+    /// An owner who has too many loses the one unused for longest: clients forget to end theirs.
+    ///
+    /// # Errors
+    /// [`Full`] when all owners together have too many, or the system has no random numbers.
+    pub fn open(&self, token: &VerifiedToken, now: Instant) -> Result<SessionId, Full> {
+        let id = SessionId::random().ok_or(Full)?;
+        let mut table = self.lock();
+        let owner = Owner::of(token);
+        let oldest = table.owners.get(&owner).filter(|ids| ids.len() >= self.max_per_owner).and_then(|ids| {
+            ids.iter().copied().min_by_key(|id| table.sessions.get(id).map(|session| session.last_used))
+        });
+        if let Some(oldest) = oldest {
+            table.end(&oldest);
+        }
+        if table.sessions.len() >= self.max {
+            table.end_idle(self.idle, now);
+            if table.sessions.len() >= self.max {
+                return Err(Full);
+            }
+        }
+        let owner = table.owners.get_key_value(&owner).map_or_else(|| Arc::new(owner.clone()), |(known, _)| Arc::clone(known));
+        table.owners.entry(Arc::clone(&owner)).or_default().push(id);
+        let session = Session {
+            owner,
+            last_used: now,
+            ended: CancellationToken::new(),
+            stream: None,
+            streams_opened: 0,
+            _counted: self.metrics.session(),
+        };
+        table.sessions.insert(id, session);
+        Ok(id)
+    }
+
+    /// Marks the session as used, if it lives and is the bearer's.
+    pub fn touch(&self, id: &SessionId, token: &VerifiedToken, now: Instant) -> bool {
+        self.lock().owned(id, token, self.idle, now).is_some()
+    }
+
+    /// Opens the session's stream for messages of the server's own accord. An earlier one ends: its
+    /// client has reconnected, and one message must not go to two streams.
+    pub fn open_stream(self: &Arc<Self>, id: &SessionId, token: &VerifiedToken, now: Instant) -> Option<Stream> {
+        let mut table = self.lock();
+        let session = table.owned(id, token, self.idle, now)?;
+        if let Some((_, earlier)) = session.stream.take() {
+            earlier.cancel();
+        }
+        session.streams_opened += 1;
+        let ended = session.ended.child_token();
+        session.stream = Some((session.streams_opened, ended.clone()));
+        Some(Stream {
+            ended,
+            number: session.streams_opened,
+            id: *id,
+            sessions: Arc::clone(self),
+            _counted: self.metrics.stream(),
+        })
+    }
+
+    /// Ends the session, if it lives and is the bearer's.
+    pub fn end(&self, id: &SessionId, token: &VerifiedToken, now: Instant) -> bool {
+        let mut table = self.lock();
+        let owned = table.owned(id, token, self.idle, now).is_some();
+        if owned {
+            table.end(id);
+        }
+        owned
+    }
+
+    /// Ends what has been idle for too long.
+    pub fn end_idle(&self, now: Instant) {
+        self.lock().end_idle(self.idle, now);
+    }
+
+    /// Ends all streams, for the shutdown.
+    pub fn end_streams(&self) {
+        for session in self.lock().sessions.values_mut() {
+            if let Some((_, stream)) = session.stream.take() {
+                stream.cancel();
+            }
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Table> {
+        // Nothing panics while it holds the lock; if something did, the table is still whole.
+        self.table.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Table {
+    fn owned(&mut self, id: &SessionId, token: &VerifiedToken, idle: Duration, now: Instant) -> Option<&mut Session> {
+        let session = self.sessions.get_mut(id).filter(|session| session.owner.is(token) && !session.is_idle(idle, now))?;
+        session.last_used = now;
+        Some(session)
+    }
+
+    fn end(&mut self, id: &SessionId) {
+        let Some(session) = self.sessions.remove(id) else {
+            return;
+        };
+        session.ended.cancel();
+        if let Some(ids) = self.owners.get_mut(&session.owner) {
+            ids.retain(|other| other != id);
+            if ids.is_empty() {
+                self.owners.remove(&session.owner);
+            }
+        }
+    }
+
+    fn end_idle(&mut self, idle: Duration, now: Instant) {
+        let ended: Vec<SessionId> =
+            self.sessions.iter().filter(|(_, session)| session.is_idle(idle, now)).map(|(id, _)| *id).collect();
+        for id in ended {
+            self.end(&id);
+        }
+    }
+}
+
+impl Session {
+    fn is_idle(&self, idle: Duration, now: Instant) -> bool {
+        self.stream.is_none() && now.saturating_duration_since(self.last_used) >= idle
+    }
+}
+
+/// A session's open stream. Dropping it closes it.
+pub struct Stream {
+    ended: CancellationToken,
+    number: u64,
+    id: SessionId,
+    sessions: Arc<Sessions>,
+    _counted: GaugeGuard,
+}
+
+impl Stream {
+    /// Waits until the stream has to end: its session has ended, a newer stream has replaced it, or
+    /// the server shuts down. Cancel-safe.
+    pub async fn ended(&self) {
+        self.ended.cancelled().await;
+    }
+}
+
+impl Drop for Stream {
+    fn drop(&mut self) {
+        let mut table = self.sessions.lock();
+        if let Some(session) = table.sessions.get_mut(&self.id)
+            && session.stream.as_ref().is_some_and(|(number, _)| *number == self.number)
+        {
+            session.stream = None;
+            // The idle time begins when the client is gone, not when it came.
+            session.last_used = Instant::now();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const IDLE: Duration = Duration::from_secs(60);
+
+    fn token(subject: &str, client: &str) -> VerifiedToken {
+        VerifiedToken {
+            issuer: Issuer::new("https://as.example"),
+            subject: Some(subject.into()),
+            client_id: Some(client.into()),
+            email: None,
+            scopes: Default::default(),
+            expires_at: None,
+        }
+    }
+
+    fn sessions(max: usize, max_per_owner: usize) -> Arc<Sessions> {
+        Arc::new(Sessions::new(IDLE, max, max_per_owner, Arc::new(Metrics::new())))
+    }
+
+    #[test]
+    fn another_principals_session_looks_unknown() {
+        let (sessions, now) = (sessions(9, 9), Instant::now());
+        let alice = token("alice", "app");
+        let id = sessions.open(&alice, now).expect("room");
+        let foreign = VerifiedToken { issuer: Issuer::new("https://other.example"), ..alice.clone() };
+        let nameless = VerifiedToken { subject: None, ..alice.clone() };
+        for other in [token("bob", "app"), token("alice", "other-app"), foreign, nameless] {
+            assert!(!sessions.touch(&id, &other, now));
+            assert!(sessions.open_stream(&id, &other, now).is_none());
+            assert!(!sessions.end(&id, &other, now));
+        }
+        let refreshed = VerifiedToken { scopes: "op:add".parse().expect("valid"), ..alice };
+        assert!(sessions.touch(&id, &refreshed, now));
+        assert!(sessions.end(&id, &refreshed, now));
+        assert!(!sessions.touch(&id, &refreshed, now));
+    }
+
+    #[test]
+    fn idle_sessions_end_and_used_or_streaming_ones_live() {
+        let (sessions, start) = (sessions(9, 9), Instant::now());
+        let alice = token("alice", "app");
+        let [idle, used, streaming] = std::array::from_fn(|_| sessions.open(&alice, start).expect("room"));
+        let stream = sessions.open_stream(&streaming, &alice, start).expect("owned");
+        assert!(sessions.touch(&used, &alice, start + IDLE / 2));
+        sessions.end_idle(start + IDLE);
+        assert!(!sessions.touch(&idle, &alice, start + IDLE));
+        assert!(sessions.touch(&used, &alice, start + IDLE));
+        assert!(sessions.touch(&streaming, &alice, start + IDLE * 9));
+        drop(stream);
+        assert!(!sessions.touch(&streaming, &alice, start + IDLE * 99));
+    }
+
+    #[test]
+    fn too_many_sessions_cost_their_owner_the_oldest_and_others_nothing() {
+        let (sessions, start) = (sessions(3, 2), Instant::now());
+        let at = |seconds| start + Duration::from_secs(seconds);
+        let (alice, bob) = (token("alice", "app"), token("bob", "app"));
+        let first = sessions.open(&alice, at(0)).expect("room");
+        let second = sessions.open(&alice, at(1)).expect("room");
+        let third = sessions.open(&alice, at(2)).expect("room");
+        assert!(!sessions.touch(&first, &alice, at(3)) && sessions.touch(&second, &alice, at(3)) && sessions.touch(&third, &alice, at(3)));
+        let bobs = sessions.open(&bob, at(4)).expect("room");
+        assert_eq!(sessions.open(&token("carol", "app"), at(5)), Err(Full));
+        assert!(sessions.touch(&bobs, &bob, at(6)));
+        assert!(sessions.open(&token("carol", "app"), at(4) + IDLE).is_ok());
+    }
+
+    #[tokio::test]
+    async fn a_newer_stream_ends_the_older_one_and_delete_ends_the_newer() {
+        let (sessions, now) = (sessions(9, 9), Instant::now());
+        let alice = token("alice", "app");
+        let id = sessions.open(&alice, now).expect("room");
+        let older = sessions.open_stream(&id, &alice, now).expect("owned");
+        let newer = sessions.open_stream(&id, &alice, now).expect("owned");
+        older.ended().await;
+        drop(older);
+        assert!(!newer.ended.is_cancelled());
+        assert!(sessions.end(&id, &alice, now));
+        newer.ended().await;
+    }
+
+    #[test]
+    fn ids_read_back_and_are_not_shown() {
+        let id = SessionId::random().expect("random numbers");
+        let text = id.header_value();
+        assert_eq!(SessionId::parse(text.as_bytes()), Some(id));
+        assert!(!format!("{id:?}").contains(&text));
+        for wrong in ["", "x", &text[1..], &format!("{text}0"), &text.to_uppercase().replace(|c: char| c.is_ascii_digit(), "A")] {
+            assert_eq!(SessionId::parse(wrong.as_bytes()), None, "{wrong}");
+        }
+    }
+}

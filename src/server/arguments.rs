@@ -1,0 +1,192 @@
+//! The tool's arguments: read once, strictly, and every problem reported at once.
+
+use std::{borrow::Cow, fmt};
+
+use serde::{
+    Deserializer as _,
+    de::{MapAccess, Visitor},
+};
+use serde_json::value::RawValue;
+
+use crate::calculator::Operation;
+
+/// How much of what a client wrote an error text repeats.
+const MAX_ECHO_CHARS: usize = 40;
+
+/// How many problems an error text names, so that a huge object does not give a huge answer.
+const MAX_PROBLEMS: usize = 5;
+
+/// Arguments that fit the tool's input schema.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) struct Arguments {
+    pub(super) operation: Operation,
+    pub(super) a: f64,
+    pub(super) b: f64,
+}
+
+/// Why arguments were not accepted.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum InvalidArguments {
+    /// They are no JSON object: the request itself is malformed.
+    NotAnObject,
+    /// They are an object with a name that is no Unicode text (a lone surrogate).
+    Unreadable,
+    /// They are an object whose members do not fit: something a model can put right.
+    Members(Problems),
+}
+
+impl Arguments {
+    /// Reads the JSON text of `arguments`; absent arguments are an empty object.
+    pub(super) fn parse(json: Option<&str>) -> Result<Self, InvalidArguments> {
+        let json = json.unwrap_or("{}").trim_ascii();
+        if kind(json) != "an object" {
+            return Err(InvalidArguments::NotAnObject);
+        }
+        let mut deserializer = serde_json::Deserializer::from_str(json);
+        let members = deserializer.deserialize_map(Members::default()).map_err(|_| InvalidArguments::Unreadable)?;
+        deserializer.end().map_err(|_| InvalidArguments::Unreadable)?;
+        members.check()
+    }
+}
+
+/// What is wrong with the members, in words.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Problems {
+    named: Vec<String>,
+    unnamed: usize,
+}
+
+impl Problems {
+    fn add(&mut self, problem: impl FnOnce() -> String) {
+        if self.named.len() < MAX_PROBLEMS {
+            self.named.push(problem());
+        } else {
+            self.unnamed += 1;
+        }
+    }
+}
+
+/// The members as they were written. A name can occur more than once; what that would mean is
+/// undefined, so it is refused and not resolved.
+#[derive(Default)]
+struct Members<'a> {
+    operation: Option<&'a str>,
+    a: Option<&'a str>,
+    b: Option<&'a str>,
+    problems: Problems,
+}
+
+impl<'a> Visitor<'a> for Members<'a> {
+    type Value = Self;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object")
+    }
+
+    fn visit_map<M: MapAccess<'a>>(mut self, mut map: M) -> Result<Self, M::Error> {
+        while let Some(name) = map.next_key::<Name<'a>>()? {
+            let value = map.next_value::<&'a RawValue>()?.get();
+            let member = match &*name.0 {
+                "operation" => &mut self.operation,
+                "a" => &mut self.a,
+                "b" => &mut self.b,
+                other => {
+                    self.problems.add(|| format!("{} is not an argument (operation, a and b are)", echo(other)));
+                    continue;
+                }
+            };
+            if member.replace(value).is_some() {
+                self.problems.add(|| format!("{} is given more than once", name.0));
+            }
+        }
+        Ok(self)
+    }
+}
+
+impl Members<'_> {
+    fn check(mut self) -> Result<Arguments, InvalidArguments> {
+        let operation = self.operation();
+        let a = number("a", self.a, &mut self.problems);
+        let b = number("b", self.b, &mut self.problems);
+        match (operation, a, b) {
+            (Some(operation), Some(a), Some(b)) if self.problems.named.is_empty() => Ok(Arguments { operation, a, b }),
+            _ => Err(InvalidArguments::Members(self.problems)),
+        }
+    }
+
+    fn operation(&mut self) -> Option<Operation> {
+        let allowed = "add, subtract, multiply, divide";
+        let Some(written) = self.operation else {
+            self.problems.add(|| format!("operation is missing (one of {allowed})"));
+            return None;
+        };
+        if kind(written) != "a string" {
+            self.problems.add(|| format!("operation is {}, not a string (one of {allowed})", kind(written)));
+            return None;
+        }
+        let Ok(name) = serde_json::from_str::<Name<'_>>(written) else {
+            self.problems.add(|| format!("operation is not valid Unicode (one of {allowed})"));
+            return None;
+        };
+        let operation = name.0.parse().ok();
+        if operation.is_none() {
+            self.problems.add(|| format!("operation {} is unknown (one of {allowed})", echo(&name.0)));
+        }
+        operation
+    }
+}
+
+fn number(name: &str, written: Option<&str>, problems: &mut Problems) -> Option<f64> {
+    let Some(written) = written else {
+        problems.add(|| format!("{name} is missing (a number)"));
+        return None;
+    };
+    if kind(written) != "a number" {
+        problems.add(|| format!("{name} is {}, not a number", kind(written)));
+        return None;
+    }
+    // Every JSON number is a Rust float literal too, and the standard library rounds correctly.
+    match written.parse::<f64>() {
+        Ok(value) if value.is_finite() => Some(value),
+        _ => {
+            problems.add(|| format!("{name} is beyond the range of a double (at most about 1.8e308)"));
+            None
+        }
+    }
+}
+
+/// What sort of JSON value a text is, by its first character.
+fn kind(json: &str) -> &'static str {
+    match json.as_bytes().first() {
+        Some(b'"') => "a string",
+        Some(b'{') => "an object",
+        Some(b'[') => "an array",
+        Some(b't' | b'f') => "a boolean",
+        Some(b'n') => "null",
+        _ => "a number",
+    }
+}
+
+/// `text` in quotes, without control characters and shortened.
+fn echo(text: &str) -> String {
+    let mut shown: String = text.chars().take(MAX_ECHO_CHARS).flat_map(char::escape_debug).collect();
+    if text.chars().nth(MAX_ECHO_CHARS).is_some() {
+        shown.push('…');
+    }
+    format!("\"{shown}\"")
+}
+
+/// A JSON string, borrowed unless it holds escapes.
+#[derive(serde::Deserialize)]
+struct Name<'a>(#[serde(borrow)] Cow<'a, str>);
+
+impl fmt::Display for InvalidArguments {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NotAnObject => f.write_str("arguments must be an object with operation, a and b"),
+            Self::Unreadable => f.write_str("arguments have a name that is not valid Unicode"),
+            Self::Members(Problems { named, unnamed: 0 }) => f.write_str(&named.join("; ")),
+            Self::Members(Problems { named, unnamed }) => write!(f, "{}; and {unnamed} more", named.join("; ")),
+        }
+    }
+}

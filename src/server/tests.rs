@@ -1,0 +1,159 @@
+use serde_json::{Value, json};
+
+use super::*;
+
+fn call(arguments: &str) -> Value {
+    let result = call_tool(Era::Legacy, TOOL_NAME, Some(arguments), None).expect("a result");
+    serde_json::to_value(result).expect("results serialize")
+}
+
+fn answers(arguments: &str, text: &str) {
+    assert_eq!(
+        call(arguments),
+        json!({ "content": [{ "type": "text", "text": text }], "isError": false }),
+        "{arguments}"
+    );
+}
+
+fn fails(arguments: &str, text: &str) {
+    assert_eq!(
+        call(arguments),
+        json!({ "content": [{ "type": "text", "text": text }], "isError": true }),
+        "{arguments}"
+    );
+}
+
+#[test]
+fn good_arguments_are_calculated() {
+    answers(r#"{"operation":"add","a":5,"b":8}"#, "13");
+    answers(r#"{"b":3,"a":2.5,"operation":"multiply"}"#, "7.5");
+    answers(r#" {"operation":"\u0061dd","a":1e0,"b":-0} "#, "1");
+    answers(r#"{"operation":"subtract","a":0,"b":0}"#, "0");
+    answers(r#"{"operation":"add","a":123456789012345678901234567890,"b":0}"#, "1.2345678901234568e+29");
+    answers(r#"{"operation":"add","a":1e-400,"b":0}"#, "0");
+    answers(r#"{"operation":"multiply","a":1e308,"b":-10}"#, "-Infinity");
+    // Not the nearest double if read by a parser that rounds twice.
+    answers(r#"{"operation":"add","a":9007199254740993,"b":0}"#, "9007199254740992");
+    answers(r#"{"operation":"add","a":8.41e+21,"b":0}"#, "8.41e+21");
+}
+
+#[test]
+fn errors_that_a_model_can_put_right_are_results() {
+    fails(r#"{"operation":"divide","a":1,"b":0}"#, "Error: Division by zero");
+    fails(r#"{"operation":"divide","a":0,"b":-0.0}"#, "Error: Division by zero");
+    fails(r#"{"operation":"divide","a":1,"b":1e-400}"#, "Error: Division by zero");
+    fails(
+        r#"{"operation":"power","a":1,"b":2}"#,
+        r#"Error: operation "power" is unknown (one of add, subtract, multiply, divide)"#,
+    );
+    fails(
+        r#"{"operation":null,"a":1,"b":2}"#,
+        "Error: operation is null, not a string (one of add, subtract, multiply, divide)",
+    );
+    fails(
+        r#"{"operation":"\ud800","a":1,"b":2}"#,
+        "Error: operation is not valid Unicode (one of add, subtract, multiply, divide)",
+    );
+    fails(
+        "{}",
+        "Error: operation is missing (one of add, subtract, multiply, divide); a is missing (a number); \
+         b is missing (a number)",
+    );
+    fails(r#"{"operation":"add","a":"1","b":[2]}"#, "Error: a is a string, not a number; b is an array, not a number");
+    fails(
+        r#"{"operation":"add","a":true,"b":{}}"#,
+        "Error: a is a boolean, not a number; b is an object, not a number",
+    );
+    fails(
+        r#"{"operation":"add","a":1e400,"b":-1e309}"#,
+        "Error: a is beyond the range of a double (at most about 1.8e308); \
+         b is beyond the range of a double (at most about 1.8e308)",
+    );
+    fails(r#"{"operation":"add","a":1,"b":2,"a":3}"#, "Error: a is given more than once");
+    fails(r#"{"operation":"add","a":1,"b":2,"\u0061":3}"#, "Error: a is given more than once");
+    fails(r#"{"operation":"add","a":1,"b":2,"c\n":3}"#, r#"Error: "c\n" is not an argument (operation, a and b are)"#);
+}
+
+#[test]
+fn an_error_text_stays_short_whatever_the_client_sends() {
+    let long = format!(r#"{{"operation":"{}","a":1,"b":2}}"#, "x".repeat(100_000));
+    let shown = format!("Error: operation \"{}…\" is unknown (one of add, subtract, multiply, divide)", "x".repeat(40));
+    fails(&long, &shown);
+    let many: Vec<String> = (0..1000).map(|index| format!(r#""x{index}":1"#)).collect();
+    let text = call(&format!("{{{}}}", many.join(",")))["content"][0]["text"].to_string();
+    assert!(text.contains("and 998 more") && text.len() < 400, "{text}");
+}
+
+#[test]
+fn absent_arguments_are_an_empty_object() {
+    let absent = call_tool(Era::Legacy, TOOL_NAME, None, None).expect("a result");
+    assert_eq!(serde_json::to_value(absent).expect("results serialize"), call("{}"));
+}
+
+#[test]
+fn malformed_requests_are_protocol_errors() {
+    let check = |name: &str, arguments: Option<&str>, message: &str| {
+        let error = call_tool(Era::Modern, name, arguments, None).expect_err(message);
+        assert_eq!((error.code.0, &*error.message), (-32602, message));
+    };
+    check("abacus", Some("{}"), "Unknown tool: abacus (the only tool is calculator)");
+    check("Calculator", None, "Unknown tool: Calculator (the only tool is calculator)");
+    check("a\n\u{1b}b", None, r"Unknown tool: a\n\u{1b}b (the only tool is calculator)");
+    for arguments in ["[1]", "null", "3", "\"x\"", "true", ""] {
+        check(TOOL_NAME, Some(arguments), "arguments must be an object with operation, a and b");
+    }
+    check(TOOL_NAME, Some(r#"{"\ud800":1}"#), "arguments have a name that is not valid Unicode");
+}
+
+#[test]
+fn modern_results_say_that_they_are_complete_and_who_answers() {
+    let result =
+        call_tool(Era::Modern, TOOL_NAME, Some(r#"{"operation":"divide","a":1,"b":4}"#), None).expect("a result");
+    assert_eq!(
+        serde_json::to_value(result).expect("results serialize"),
+        json!({
+            "resultType": "complete",
+            "content": [{ "type": "text", "text": "0.25" }],
+            "isError": false,
+            "_meta": { "io.modelcontextprotocol/serverInfo": {
+                "name": "Calculator", "title": "Calculator", "version": env!("CARGO_PKG_VERSION"),
+            } },
+        })
+    );
+}
+
+#[test]
+fn initialize_agrees_to_every_legacy_version_and_offers_the_newest_otherwise() {
+    for version in LEGACY_VERSIONS {
+        assert_eq!(initialize(version).protocol_version.as_str(), version);
+    }
+    for other in [MODERN_VERSION, "2099-01-01", "", "1.0"] {
+        assert_eq!(initialize(other).protocol_version.as_str(), LEGACY_VERSIONS[0], "{other}");
+    }
+}
+
+#[test]
+fn discovery_offers_modern_versions_only() {
+    let versions: Vec<&str> = discover().supported_versions.iter().map(|version| version.as_str()).collect();
+    assert_eq!(versions, [MODERN_VERSION]);
+}
+
+#[test]
+fn only_modern_lists_have_cache_hints() {
+    let legacy = serde_json::to_value(list_tools(Era::Legacy)).expect("lists serialize");
+    let modern = serde_json::to_value(list_tools(Era::Modern)).expect("lists serialize");
+    assert_eq!(legacy["tools"], modern["tools"]);
+    assert_eq!(legacy, json!({ "tools": legacy["tools"] }));
+    assert_eq!(modern["resultType"], "complete");
+    assert_eq!(modern["cacheScope"], "public");
+    assert!(modern["ttlMs"].is_u64());
+}
+
+#[test]
+fn a_caller_is_shown_without_anything_else() {
+    let caller = Caller { subject: Some("u1"), client_id: Some("c1"), email: None, scopes: &"op:add op:sub" };
+    insta::assert_snapshot!(
+        format!("{caller:?}"),
+        @r#"Caller { subject: Some("u1"), client_id: Some("c1"), email: None, scopes: op:add op:sub }"#
+    );
+}
