@@ -10,5 +10,6 @@ pub mod policy;
 pub mod relay;
 pub mod resource;
 pub mod scope;
+pub mod serve;
 pub mod telemetry;
 pub mod token;

@@ -9,7 +9,8 @@ use toml::{
 
 use crate::{
     config::file::{Reader, integer},
-    scope::Scope,
+    policy::{Policy, Rule, Target},
+    scope::{Scope, ScopeSet},
 };
 
 /// The table's key in the file.
@@ -19,8 +20,8 @@ pub(super) const KEY: &str = "policy";
 /// a scope token and every rule with exactly one target.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct RawPolicy {
-    /// What a call needs that no rule names, as scopes with spaces between; `None` denies it.
-    pub default_scopes: Option<String>,
+    /// What a call needs that no rule names; `None` denies it.
+    pub default_scopes: Option<ScopeSet>,
     /// The rules, in the order of the file.
     pub rules: Vec<RawRule>,
 }
@@ -38,9 +39,29 @@ pub struct RawRule {
     /// `tool`.
     pub when: BTreeMap<String, serde_json::Value>,
     /// What such a call needs; none at all means any valid token.
-    pub scopes: Vec<String>,
+    pub scopes: ScopeSet,
     /// Where the rule begins in the file, from 1.
     pub line: usize,
+}
+
+impl RawPolicy {
+    /// What the rules mean.
+    pub fn policy(&self) -> Policy {
+        let mut rules = Vec::with_capacity(self.rules.len());
+        for raw in &self.rules {
+            let targets = [
+                raw.tool.clone().map(Target::Tool),
+                raw.prompt.clone().map(Target::Prompt),
+                raw.resource.clone().map(Target::Resource),
+            ];
+            rules.extend(targets.into_iter().flatten().map(|target| Rule {
+                target,
+                when: raw.when.clone().into_iter().collect(),
+                scopes: raw.scopes.clone(),
+            }));
+        }
+        Policy::new(rules, self.default_scopes.clone())
+    }
 }
 
 /// Reads the table; `None` when it is not one. What is wrong is added to `reader`.
@@ -52,7 +73,7 @@ pub(super) fn parse(value: &Spanned<DeValue<'_>>, reader: &mut Reader<'_>) -> Op
     let mut policy = RawPolicy::default();
     for (key, value) in table {
         match (key.get_ref().as_ref(), value.get_ref()) {
-            ("default_scopes", _) => policy.default_scopes = Some(scopes(value, reader).join(" ")),
+            ("default_scopes", _) => policy.default_scopes = Some(scopes(value, reader)),
             ("rule", DeValue::Array(rules)) => {
                 for rule in rules.iter() {
                     match rule.get_ref().as_table() {
@@ -133,10 +154,10 @@ fn conditions(value: &Spanned<DeValue<'_>>, reader: &mut Reader<'_>) -> BTreeMap
 }
 
 /// A list of scopes, or one text with spaces between them.
-fn scopes(value: &Spanned<DeValue<'_>>, reader: &mut Reader<'_>) -> Vec<String> {
-    let mut scopes = Vec::new();
+fn scopes(value: &Spanned<DeValue<'_>>, reader: &mut Reader<'_>) -> ScopeSet {
+    let mut scopes = ScopeSet::default();
     let mut take = |text: &str, offset: usize, reader: &mut Reader<'_>| match text.parse::<Scope>() {
-        Ok(scope) => scopes.push(scope.as_str().to_owned()),
+        Ok(scope) => scopes.extend([scope]),
         Err(error) => reader.problem(offset, error.to_string()),
     };
     match value.get_ref() {
