@@ -199,10 +199,9 @@ pub(super) fn host(text: &str) -> Parsed<String> {
         return Err(format!("`{}` has a wildcard; name each host", shown(text)));
     }
     let authority: http::uri::Authority = text.parse().map_err(|_| wrong())?;
-    if text.contains('@') || authority.host().is_empty() || (text.ends_with(':')) {
-        return Err(wrong());
-    }
-    if authority.port().is_some() && authority.port_u16().is_none() {
+    let rest = text.strip_prefix(authority.host()).ok_or_else(wrong)?;
+    let port_is_good = rest.is_empty() || rest.strip_prefix(':').is_some_and(|port| port.parse::<u16>().is_ok());
+    if authority.host().is_empty() || !port_is_good {
         return Err(wrong());
     }
     Ok(text.to_ascii_lowercase())
