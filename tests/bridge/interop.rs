@@ -1,0 +1,142 @@
+//! The official SDKs as clients of `mcp-bridge` over HTTP, and their own OAuth clients against it
+//! and a real authorization server.
+
+use std::{
+    io::{BufRead, BufReader},
+    process::Stdio,
+};
+
+use serde_json::Value;
+
+use crate::{
+    common::bridge::{Bridge, CommandLine},
+    driver::{Guard, named, node, python, run, transcript},
+};
+
+const SECRET: &str = "the bridge's own secret at the authorization server";
+const ALL_SCOPES: &str = "op:add op:sub op:mult op:div";
+
+#[test]
+fn typescript_sdk_v1() {
+    let bridge = open_bridge();
+    let steps = transcript(node("client-v1.mjs").args(["http", bridge.url()]));
+    assert_eq!(named(&steps, "session is gone").count(), 1);
+}
+
+#[test]
+fn typescript_sdk_v2_in_both_eras() {
+    let bridge = open_bridge();
+    let steps = transcript(node("client-v2.mjs").args(["http", bridge.url()]));
+    assert_eq!(named(&steps, "exchanges").count(), 3, "legacy, pinned to the modern era, and negotiated");
+}
+
+#[test]
+fn python_sdk_in_both_eras() {
+    let bridge = open_bridge();
+    let steps = transcript(python("client.py").args(["http", bridge.url()]));
+    assert_eq!(named(&steps, "exchanges").count(), 3, "legacy, pinned to the modern era, and negotiated");
+}
+
+#[test]
+fn every_sdk_with_a_token_of_a_real_authorization_server() {
+    let server = AuthorizationServer::start();
+    let bridge = server.bridge("15s");
+    let signed_in = run(node("oauth-token.mjs").args([bridge.url(), &server.issuer, ALL_SCOPES]));
+    let token = signed_in["access_token"].as_str().expect("an access token");
+    for mut client in [node("client-v1.mjs"), node("client-v2.mjs"), python("client.py")] {
+        let steps = transcript(client.args(["http", bridge.url()]).env("MCP_TOKEN", token));
+        assert!(named(&steps, "call").count() >= 3);
+    }
+    let asked = server.introspections();
+    assert_eq!(asked, 1, "one token, one question within the cache time");
+}
+
+#[test]
+fn typescript_sdk_v1_signs_in_steps_up_and_is_signed_out() {
+    sign_in("v1", "0s", "0");
+}
+
+#[test]
+fn typescript_sdk_v2_signs_in_steps_up_and_is_signed_out() {
+    sign_in("v2", "0s", "0");
+}
+
+#[test]
+fn typescript_sdk_v2_signs_in_steps_up_and_is_signed_out_in_the_modern_era() {
+    sign_in("v2-modern", "0s", "0");
+}
+
+#[test]
+fn typescript_sdk_v2_is_signed_out_within_the_cache_time() {
+    sign_in("v2-modern", "1s", "1000");
+}
+
+#[test]
+fn python_sdk_signs_in_steps_up_and_is_signed_out() {
+    let server = AuthorizationServer::start();
+    let bridge = server.bridge("0s");
+    let steps = transcript(python("oauth_flow.py").args([bridge.url(), &server.issuer]));
+    assert_eq!(named(&steps, "signed in again").count(), 1);
+}
+
+/// `client` goes through the whole flow against a bridge that caches for `cache`.
+fn sign_in(client: &str, cache: &str, cache_ms: &str) {
+    let server = AuthorizationServer::start();
+    let bridge = server.bridge(cache);
+    let steps = transcript(node("oauth-flow.mjs").args([client, bridge.url(), &server.issuer, cache_ms]));
+    assert_eq!(named(&steps, "stepped up").count(), 1);
+    assert_eq!(named(&steps, "refused after withdrawal").count(), 1);
+    assert_eq!(named(&steps, "signed in again").count(), 1);
+}
+
+/// A bridge that lets everybody in.
+fn open_bridge() -> Bridge {
+    CommandLine::serve().flag("--auth", "none").spawn()
+}
+
+/// `oidc-provider` on a loopback port; it is killed with the value.
+struct AuthorizationServer {
+    issuer: String,
+    introspection_url: String,
+    client_id: String,
+    _child: Guard,
+}
+
+impl AuthorizationServer {
+    fn start() -> Self {
+        let mut command = node("authorization-server.mjs");
+        // It ends with its input, so even a killed test leaves none behind.
+        command.env("BRIDGE_SECRET", SECRET).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::inherit());
+        let mut child = Guard::spawn(&mut command);
+        let stdout = child.0.stdout.take().expect("stdout is piped");
+        let mut line = String::new();
+        BufReader::new(stdout).read_line(&mut line).expect("its stdout is readable");
+        let announced: Value = serde_json::from_str(&line).expect("the authorization server says where it is");
+        let text = |name: &str| announced[name].as_str().expect(name).to_owned();
+        Self {
+            issuer: text("issuer"),
+            introspection_url: text("introspection_url"),
+            client_id: text("client_id"),
+            _child: child,
+        }
+    }
+
+    /// A bridge that asks this server about tokens and believes an answer for `cache`.
+    fn bridge(&self, cache: &str) -> Bridge {
+        CommandLine::serve()
+            .flag("--auth", "introspection")
+            .flag("--issuer", &self.issuer)
+            .flag("--introspection-url", &self.introspection_url)
+            .flag("--introspection-client-id", &self.client_id)
+            .flag("--introspection-cache", cache)
+            .env("MCP_BRIDGE_INTROSPECTION_CLIENT_SECRET", SECRET)
+            .spawn()
+    }
+
+    /// How often it was asked about a token.
+    fn introspections(&self) -> u64 {
+        let url = format!("{}/test/introspections", self.issuer);
+        let answer = run(node("get.mjs").arg(url));
+        answer["introspections"].as_u64().expect("a number")
+    }
+}

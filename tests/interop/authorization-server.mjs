@@ -1,0 +1,134 @@
+// A real authorization server (`oidc-provider`) on a free loopback port, for the tests.
+//
+//   BRIDGE_SECRET=… node authorization-server.mjs [--token-ttl SECONDS]
+//
+// Prints one JSON line when it accepts connections: {"issuer", "introspection_url", "client_id"}.
+// It ends when its standard input does, so that it cannot outlive the test that started it.
+//
+// Whoever comes is signed in as `alice`; what she consents to is what the test said last:
+//   POST /test/consent        {"scopes": "op:add"}   from now on she consents to these only
+//   POST /test/revoke-grants                         she withdraws every consent
+//   GET  /test/introspections                        how often it was asked about a token
+import { createServer } from 'node:http';
+import { once } from 'node:events';
+import { parseArgs } from 'node:util';
+import { Provider, interactionPolicy } from 'oidc-provider';
+
+const SCOPES = ['op:add', 'op:sub', 'op:mult', 'op:div'];
+const ACCOUNT = 'alice';
+const BRIDGE = 'bridge';
+
+const { values } = parseArgs({ options: { 'token-ttl': { type: 'string', default: '600' } } });
+const tokenTtl = Number(values['token-ttl']);
+const secret = process.env.BRIDGE_SECRET;
+if (!secret || !(tokenTtl > 0)) {
+  console.error('usage: BRIDGE_SECRET=… node authorization-server.mjs [--token-ttl SECONDS]');
+  process.exit(2);
+}
+
+const server = createServer();
+server.listen(0, '127.0.0.1');
+await once(server, 'listening');
+const issuer = `http://127.0.0.1:${server.address().port}`;
+
+let consented = new Set(SCOPES);
+let introspections = 0;
+const grants = new Set();
+
+const provider = new Provider(issuer, {
+  clients: [
+    {
+      client_id: BRIDGE,
+      client_secret: secret,
+      redirect_uris: [],
+      response_types: [],
+      grant_types: [],
+    },
+  ],
+  responseTypes: ['code'],
+  // Only a listed scope can be registered by a client; what it means is up to the resource.
+  scopes: SCOPES,
+  pkce: { required: () => true },
+  clientAuthMethods: ['none', 'client_secret_basic', 'client_secret_post'],
+  clientDefaults: { grant_types: ['authorization_code'], response_types: ['code'] },
+  findAccount: (_ctx, sub) => ({ accountId: sub, claims: () => ({ sub }) }),
+  // Every authorization asks anew, so that a step-up shows what it asks for.
+  loadExistingGrant: (ctx) => {
+    const grantId = ctx.oidc.result?.consent?.grantId;
+    return grantId ? ctx.oidc.provider.Grant.find(grantId) : undefined;
+  },
+  interactions: { policy: interactionPolicy.base(), url: (_ctx, interaction) => `/interaction/${interaction.uid}` },
+  ttl: { AccessToken: tokenTtl, Grant: 3600, Interaction: 600, Session: 3600 },
+  features: {
+    devInteractions: { enabled: false },
+    registration: { enabled: true },
+    revocation: { enabled: true },
+    introspection: { enabled: true, allowedPolicy: (_ctx, client) => client.clientId === BRIDGE },
+    resourceIndicators: {
+      enabled: true,
+      // No default: a client that leaves `resource` out gets a token that no resource accepts.
+      defaultResource: () => undefined,
+      getResourceServerInfo: (_ctx, resource) => ({
+        scope: SCOPES.join(' '),
+        audience: resource,
+        accessTokenFormat: 'opaque',
+        accessTokenTTL: tokenTtl,
+      }),
+    },
+  },
+});
+
+for (const event of ['server_error', 'authorization.error', 'grant.error', 'registration_create.error', 'introspection.error']) {
+  provider.on(event, (_ctx, error) => console.error(`${event}: ${error.message}: ${error.error_description ?? error.stack}`));
+}
+
+/** Signs Alice in, or takes her consent to what of the request the test allows. */
+async function interact(request, response) {
+  const { prompt, params } = await provider.interactionDetails(request, response);
+  if (prompt.name === 'login') {
+    return provider.interactionFinished(request, response, { login: { accountId: ACCOUNT } });
+  }
+  const grant = new provider.Grant({ accountId: ACCOUNT, clientId: params.client_id });
+  for (const [resource, scopes] of Object.entries(prompt.details.missingResourceScopes ?? {})) {
+    const [yes, no] = [scopes.filter((scope) => consented.has(scope)), scopes.filter((scope) => !consented.has(scope))];
+    if (yes.length > 0) grant.addResourceScope(resource, yes.join(' '));
+    if (no.length > 0) grant.rejectResourceScope(resource, no.join(' '));
+  }
+  // The same names as scopes of the server's own user data: never wanted.
+  if (prompt.details.missingOIDCScope) grant.rejectOIDCScope(prompt.details.missingOIDCScope.join(' '));
+  const grantId = await grant.save();
+  grants.add(grantId);
+  return provider.interactionFinished(request, response, { consent: { grantId } }, { mergeWithLastSubmission: true });
+}
+
+async function control(request, response, path) {
+  if (path === '/test/consent' && request.method === 'POST') {
+    let body = '';
+    for await (const chunk of request) body += chunk;
+    consented = new Set(JSON.parse(body).scopes.split(' '));
+  } else if (path === '/test/revoke-grants' && request.method === 'POST') {
+    for (const grantId of grants) await (await provider.Grant.find(grantId))?.destroy();
+    grants.clear();
+  } else if (path !== '/test/introspections') {
+    response.statusCode = 404;
+    return response.end();
+  }
+  response.setHeader('content-type', 'application/json');
+  return response.end(JSON.stringify({ introspections }));
+}
+
+const oidc = provider.callback();
+server.on('request', (request, response) => {
+  const path = new URL(request.url, issuer).pathname;
+  if (path === '/token/introspection') introspections += 1;
+  const handle = path.startsWith('/interaction/') ? interact : path.startsWith('/test/') ? control : oidc;
+  Promise.resolve(handle(request, response, path)).catch((error) => {
+    console.error(error.stack);
+    response.statusCode = 500;
+    response.end();
+  });
+});
+
+process.stdin.resume();
+process.stdin.on('end', () => process.exit(0));
+console.log(JSON.stringify({ issuer, introspection_url: `${issuer}/token/introspection`, client_id: BRIDGE }));
