@@ -2,7 +2,10 @@
 //!
 //! `calculator` knows arithmetic and no MCP. `server` answers MCP requests with it as plain
 //! functions on rmcp's model types, so that the stdio program and the bridge give the same answers.
+//! `stdio` is the stdio program.
 
 pub mod calculator;
+mod json;
 pub mod secret;
 pub mod server;
+pub mod stdio;

@@ -1,3 +1,18 @@
-//! `mcp-calculator`.
+//! `mcp-calculator`: a calculator for desktop clients that start MCP servers.
 
-fn main() {}
+mod cli;
+
+use std::process::ExitCode;
+
+use clap::Parser as _;
+
+fn main() -> ExitCode {
+    match cli::Cli::parse().run() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            // A client shows stderr in its log; if even that is closed, the code must do.
+            std::io::Write::write_fmt(&mut std::io::stderr(), format_args!("mcp-calculator: {error:#}\n")).ok();
+            ExitCode::FAILURE
+        }
+    }
+}

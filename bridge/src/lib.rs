@@ -1,6 +1,7 @@
 //! `mcp-bridge`: an MCP server on the network, for authorized clients only.
 
 pub mod backend;
+pub mod cli;
 pub mod config;
 pub mod era;
 pub mod http;
@@ -9,5 +10,6 @@ pub mod policy;
 pub mod relay;
 pub mod resource;
 pub mod scope;
+pub mod serve;
 pub mod telemetry;
 pub mod token;

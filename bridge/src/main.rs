@@ -1,3 +1,71 @@
-//! `mcp-bridge`.
+//! `mcp-bridge`: the command line.
 
-fn main() {}
+use std::{
+    io::{self, Write as _},
+    process::ExitCode,
+};
+
+use clap::Parser as _;
+use mcp_bridge::{
+    cli::{self, Cli, Command},
+    config::{self, raw::Flags},
+    serve,
+};
+
+/// Wrong flags or settings; clap uses the same.
+const USAGE: u8 = 2;
+
+fn main() -> ExitCode {
+    let ended = match Cli::parse().command {
+        Command::Serve(flags) => run(&flags),
+        Command::CheckConfig(flags) => check_config(&flags),
+        Command::Completions { shell } => print(|out| cli::completions(shell, out)),
+        Command::Man => print(|out| cli::man(out)),
+    };
+    match ended {
+        Ok(code) => code,
+        Err(error) => {
+            complain(&format!("{error:#}"));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(flags: &Flags) -> anyhow::Result<ExitCode> {
+    match config::load(flags, std::env::vars_os()) {
+        Ok(loaded) => {
+            let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+            runtime.block_on(serve::serve(loaded))?;
+            Ok(ExitCode::SUCCESS)
+        }
+        Err(problems) => {
+            complain(&problems.to_string());
+            Ok(ExitCode::from(USAGE))
+        }
+    }
+}
+
+fn check_config(flags: &Flags) -> anyhow::Result<ExitCode> {
+    match config::load(flags, std::env::vars_os()) {
+        Ok(loaded) => print(|out| writeln!(out, "{loaded}")),
+        Err(problems) => {
+            complain(&problems.to_string());
+            Ok(ExitCode::from(USAGE))
+        }
+    }
+}
+
+/// Prints what was asked for; a reader that has seen enough is no failure.
+fn print(write: impl FnOnce(&mut Vec<u8>) -> io::Result<()>) -> anyhow::Result<ExitCode> {
+    let mut text = Vec::new();
+    write(&mut text)?;
+    match io::stdout().write_all(&text) {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(error.into()),
+        _ => Ok(ExitCode::SUCCESS),
+    }
+}
+
+fn complain(text: &str) {
+    // Where stderr is closed, the exit code has to say it all.
+    let _ = writeln!(io::stderr(), "mcp-bridge: {text}");
+}

@@ -1,6 +1,6 @@
 //! The tool's arguments: read once, strictly, and every problem reported at once.
 
-use std::{borrow::Cow, fmt};
+use std::fmt;
 
 use serde::{
     Deserializer as _,
@@ -8,13 +8,19 @@ use serde::{
 };
 use serde_json::value::RawValue;
 
-use crate::calculator::Operation;
+use crate::{
+    calculator::Operation,
+    json::{Text, kind},
+};
 
 /// How much of what a client wrote an error text repeats.
 const MAX_ECHO_CHARS: usize = 40;
 
 /// How many problems an error text names, so that a huge object does not give a huge answer.
 const MAX_PROBLEMS: usize = 5;
+
+/// What `operation` may be, in words.
+const ALLOWED: &str = "one of add, subtract, multiply, divide";
 
 /// Arguments that fit the tool's input schema.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -29,8 +35,6 @@ pub(super) struct Arguments {
 pub(super) enum InvalidArguments {
     /// They are no JSON object: the request itself is malformed.
     NotAnObject,
-    /// They are an object with a name that is no Unicode text (a lone surrogate).
-    Unreadable,
     /// They are an object whose members do not fit: something a model can put right.
     Members(Problems),
 }
@@ -38,13 +42,9 @@ pub(super) enum InvalidArguments {
 impl Arguments {
     /// Reads the JSON text of `arguments`; absent arguments are an empty object.
     pub(super) fn parse(json: Option<&str>) -> Result<Self, InvalidArguments> {
-        let json = json.unwrap_or("{}").trim_ascii();
-        if kind(json) != "an object" {
-            return Err(InvalidArguments::NotAnObject);
-        }
-        let mut deserializer = serde_json::Deserializer::from_str(json);
-        let members = deserializer.deserialize_map(Members::default()).map_err(|_| InvalidArguments::Unreadable)?;
-        deserializer.end().map_err(|_| InvalidArguments::Unreadable)?;
+        let mut deserializer = serde_json::Deserializer::from_str(json.unwrap_or("{}"));
+        let members = deserializer.deserialize_map(Members::default()).map_err(|_| InvalidArguments::NotAnObject)?;
+        deserializer.end().map_err(|_| InvalidArguments::NotAnObject)?;
         members.check()
     }
 }
@@ -84,19 +84,20 @@ impl<'a> Visitor<'a> for Members<'a> {
     }
 
     fn visit_map<M: MapAccess<'a>>(mut self, mut map: M) -> Result<Self, M::Error> {
-        while let Some(name) = map.next_key::<Name<'a>>()? {
+        while let Some(name) = map.next_key::<Text<'a>>()? {
             let value = map.next_value::<&'a RawValue>()?.get();
             let member = match &*name.0 {
-                "operation" => &mut self.operation,
-                "a" => &mut self.a,
-                "b" => &mut self.b,
-                other => {
-                    self.problems.add(|| format!("{} is not an argument (operation, a and b are)", echo(other)));
+                b"operation" => &mut self.operation,
+                b"a" => &mut self.a,
+                b"b" => &mut self.b,
+                _ => {
+                    let echo = || name.excerpt(MAX_ECHO_CHARS);
+                    self.problems.add(|| format!("\"{}\" is not an argument (operation, a and b are)", echo()));
                     continue;
                 }
             };
             if member.replace(value).is_some() {
-                self.problems.add(|| format!("{} is given more than once", name.0));
+                self.problems.add(|| format!("{} is given more than once", name.excerpt(MAX_ECHO_CHARS)));
             }
         }
         Ok(self)
@@ -105,7 +106,7 @@ impl<'a> Visitor<'a> for Members<'a> {
 
 impl Members<'_> {
     fn check(mut self) -> Result<Arguments, InvalidArguments> {
-        let operation = self.operation();
+        let operation = operation(self.operation, &mut self.problems);
         let a = number("a", self.a, &mut self.problems);
         let b = number("b", self.b, &mut self.problems);
         match (operation, a, b) {
@@ -113,27 +114,22 @@ impl Members<'_> {
             _ => Err(InvalidArguments::Members(self.problems)),
         }
     }
+}
 
-    fn operation(&mut self) -> Option<Operation> {
-        let allowed = "add, subtract, multiply, divide";
-        let Some(written) = self.operation else {
-            self.problems.add(|| format!("operation is missing (one of {allowed})"));
-            return None;
-        };
-        if kind(written) != "a string" {
-            self.problems.add(|| format!("operation is {}, not a string (one of {allowed})", kind(written)));
-            return None;
-        }
-        let Ok(name) = serde_json::from_str::<Name<'_>>(written) else {
-            self.problems.add(|| format!("operation is not valid Unicode (one of {allowed})"));
-            return None;
-        };
-        let operation = name.0.parse().ok();
-        if operation.is_none() {
-            self.problems.add(|| format!("operation {} is unknown (one of {allowed})", echo(&name.0)));
-        }
-        operation
+fn operation(written: Option<&str>, problems: &mut Problems) -> Option<Operation> {
+    let Some(written) = written else {
+        problems.add(|| format!("operation is missing ({ALLOWED})"));
+        return None;
+    };
+    let Some(name) = Text::parse(written) else {
+        problems.add(|| format!("operation is {}, not a string ({ALLOWED})", kind(written)));
+        return None;
+    };
+    let operation = std::str::from_utf8(&name.0).ok().and_then(|name| name.parse().ok());
+    if operation.is_none() {
+        problems.add(|| format!("operation \"{}\" is unknown ({ALLOWED})", name.excerpt(MAX_ECHO_CHARS)));
     }
+    operation
 }
 
 fn number(name: &str, written: Option<&str>, problems: &mut Problems) -> Option<f64> {
@@ -146,45 +142,17 @@ fn number(name: &str, written: Option<&str>, problems: &mut Problems) -> Option<
         return None;
     }
     // Every JSON number is a Rust float literal too, and the standard library rounds correctly.
-    match written.parse::<f64>() {
-        Ok(value) if value.is_finite() => Some(value),
-        _ => {
-            problems.add(|| format!("{name} is beyond the range of a double (at most about 1.8e308)"));
-            None
-        }
+    let value = written.parse().ok().filter(|value: &f64| value.is_finite());
+    if value.is_none() {
+        problems.add(|| format!("{name} is beyond the range of a double (at most about 1.8e308)"));
     }
+    value
 }
-
-/// What sort of JSON value a text is, by its first character.
-fn kind(json: &str) -> &'static str {
-    match json.as_bytes().first() {
-        Some(b'"') => "a string",
-        Some(b'{') => "an object",
-        Some(b'[') => "an array",
-        Some(b't' | b'f') => "a boolean",
-        Some(b'n') => "null",
-        _ => "a number",
-    }
-}
-
-/// `text` in quotes, without control characters and shortened.
-fn echo(text: &str) -> String {
-    let mut shown: String = text.chars().take(MAX_ECHO_CHARS).flat_map(char::escape_debug).collect();
-    if text.chars().nth(MAX_ECHO_CHARS).is_some() {
-        shown.push('…');
-    }
-    format!("\"{shown}\"")
-}
-
-/// A JSON string, borrowed unless it holds escapes.
-#[derive(serde::Deserialize)]
-struct Name<'a>(#[serde(borrow)] Cow<'a, str>);
 
 impl fmt::Display for InvalidArguments {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::NotAnObject => f.write_str("arguments must be an object with operation, a and b"),
-            Self::Unreadable => f.write_str("arguments have a name that is not valid Unicode"),
             Self::Members(Problems { named, unnamed: 0 }) => f.write_str(&named.join("; ")),
             Self::Members(Problems { named, unnamed }) => write!(f, "{}; and {unnamed} more", named.join("; ")),
         }

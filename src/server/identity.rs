@@ -13,7 +13,7 @@ use super::{Era, MODERN_VERSION, TOOL_NAME};
 use crate::calculator::Operation;
 
 const TITLE: &str = "Calculator";
-const DESCRIPTION: &str = "Exact double-precision arithmetic: add, subtract, multiply, divide";
+const DESCRIPTION: &str = "Adds, subtracts, multiplies and divides numbers in double precision";
 const TOOL_DESCRIPTION: &str = "Perform basic math operations";
 const INSTRUCTIONS: &str = "Use the `calculator` tool instead of calculating yourself. Each call does one operation \
      on two numbers; chain calls for longer expressions. Numbers are IEEE 754 doubles, so 0.1 + 0.2 is \

@@ -89,7 +89,7 @@ pub fn call_tool(
     let text = match arguments {
         Ok(Arguments { operation, a, b }) => evaluate(operation, a, b).map_err(|error| error.to_string()),
         Err(problems @ InvalidArguments::Members(_)) => Err(problems.to_string()),
-        Err(malformed @ (InvalidArguments::NotAnObject | InvalidArguments::Unreadable)) => {
+        Err(malformed @ InvalidArguments::NotAnObject) => {
             return Err(ErrorData::invalid_params(malformed.to_string(), None));
         }
     };

@@ -1,6 +1,8 @@
 //! Settings: from what was written (flags, environment, file) to what is meant.
 
 use std::{
+    ffi::OsString,
+    fmt,
     net::{IpAddr, SocketAddr},
     num::NonZeroU32,
     path::PathBuf,
@@ -12,12 +14,79 @@ use tracing::Level;
 use url::Url;
 
 use crate::{
-    config::policy::RawPolicy,
+    config::{
+        policy::RawPolicy,
+        problem::Problems,
+        raw::{Flags, Raw},
+        report::Report,
+        resolve::Resolver,
+    },
     resource::{InvalidResource, ResourceUri},
     token::Issuer,
 };
 
+mod auth;
+mod file;
+mod parse;
 pub mod policy;
+pub mod problem;
+pub mod raw;
+pub mod report;
+mod resolve;
+pub(crate) mod settings;
+#[cfg(test)]
+mod tests;
+
+/// What the settings amount to, when nothing is wrong with them.
+#[derive(Debug)]
+pub struct Loaded {
+    /// What is meant.
+    pub config: Config,
+    /// What is allowed and worth a second look; for the log, each on a line of its own.
+    pub warnings: Vec<String>,
+    /// Every setting with its value and where it comes from.
+    pub report: Report,
+}
+
+/// Reads all settings: flags over environment over file over defaults, each by itself.
+///
+/// Opens the settings file, the secret's file and the TLS files; no socket. `environment` is what
+/// [`std::env::vars_os`] gives; of variables that are not ours nothing is kept.
+///
+/// # Errors
+/// Everything that is wrong, not only the first.
+pub fn load(flags: &Flags, environment: impl IntoIterator<Item = (OsString, OsString)>) -> Result<Loaded, Problems> {
+    let mut problems = Vec::new();
+    let raw = Raw::gather(flags, environment, &mut problems);
+    let mut resolver = Resolver::new(&raw, problems);
+    let config = resolve::config(&mut resolver);
+    if !raw.file_is_read {
+        // What seems to be missing may be in the file.
+        resolver.problems.retain(|problem| problem.place.is_some());
+    }
+    let report = Report(resolver.rows());
+    match config {
+        Some(config) if resolver.problems.is_empty() => Ok(Loaded { config, warnings: resolver.warnings, report }),
+        _ => Err(Problems(resolver.problems)),
+    }
+}
+
+impl fmt::Display for Loaded {
+    /// What `check-config` prints when all is well.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.report)?;
+        for warning in &self.warnings {
+            write!(f, "\nwarning: {warning}")?;
+        }
+        if !self.warnings.is_empty() {
+            writeln!(f)?;
+        }
+        match self.config.resource(self.config.listen) {
+            Ok(resource) => write!(f, "\nThe settings are good. Clients use {resource}"),
+            Err(error) => write!(f, "\n{error}"),
+        }
+    }
+}
 
 /// Everything that `serve` was told, checked; made once, before any socket opens.
 #[derive(Clone, Debug)]

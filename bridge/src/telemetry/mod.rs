@@ -43,7 +43,7 @@ static LOST_LINES: LazyLock<Counter> = LazyLock::new(Counter::default);
 ///
 /// # Errors
 /// When the process already has a log, or the thread cannot be started.
-pub fn init(level: LevelFilter, json: bool) -> Result<Log, LogError> {
+pub fn init(level: impl Into<LevelFilter>, json: bool) -> Result<Log, LogError> {
     let ansi = !json && io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
     let lines = Lines::new(json, ansi);
     let queue = Arc::clone(&lines.0);
@@ -51,7 +51,7 @@ pub fn init(level: LevelFilter, json: bool) -> Result<Log, LogError> {
         .name("log".to_owned())
         .spawn(move || queue.drain_into(io::stderr()))
         .map_err(LogError::Thread)?;
-    tracing::subscriber::set_global_default(subscriber(level, &lines)).map_err(|_| LogError::Twice)?;
+    tracing::subscriber::set_global_default(subscriber(level.into(), &lines)).map_err(|_| LogError::Twice)?;
     Ok(Log(lines))
 }
 

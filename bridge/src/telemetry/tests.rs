@@ -184,3 +184,39 @@ fn a_non_blocking_stderr_is_waited_for() {
     write_patiently(&mut out, b"abc\n").expect("written");
     assert_eq!(out.0, b"abc\n");
 }
+
+/// The process-wide log, in processes of its own: this test, started again, is what logs.
+#[cfg(unix)]
+#[test]
+fn no_stderr_stops_a_process_that_logs() {
+    use std::process::{Command, Stdio};
+
+    const CHILD: &str = "MCP_BRIDGE_TEST_LOGS";
+    const LINES: usize = 200;
+    if let Ok(text) = std::env::var(CHILD) {
+        let log = super::init(LevelFilter::INFO, false).expect("the first in this process");
+        assert!(matches!(super::init(LevelFilter::INFO, false), Err(super::LogError::Twice)));
+        for number in 0..LINES {
+            tracing::info!(number, "{}", text.repeat(1000));
+        }
+        drop(log);
+        return;
+    }
+
+    let this = "telemetry::tests::no_stderr_stops_a_process_that_logs";
+    let child = |redirection: &str, text: &str| {
+        let mut command = Command::new("sh");
+        command.args(["-c", &format!("exec \"$0\" \"$@\" {redirection}")]);
+        command.arg(std::env::current_exe().expect("a test program")).args(["--exact", this, "--nocapture"]);
+        command.env(CHILD, text).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().expect("started")
+    };
+    assert!(child("2>&-", "closed").wait().expect("ended").success());
+    // Over a megabyte, more than a pipe takes, and nobody reads it while the process lives.
+    assert!(child("", "unread").wait().expect("ended").success());
+
+    let output = child("", "read").wait_with_output().expect("ended");
+    let text = String::from_utf8(output.stderr).expect("UTF-8");
+    let numbers: Vec<&str> = text.lines().filter_map(|line| line.split_once("number=")).map(|(_, n)| n).collect();
+    assert_eq!(numbers, (0..LINES).map(|number| number.to_string()).collect::<Vec<_>>());
+    assert!(output.status.success());
+}

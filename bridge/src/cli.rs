@@ -1,0 +1,241 @@
+//! The command line.
+
+use std::io::{self, Write};
+
+use clap::{
+    Arg, ArgAction, ArgMatches, Command as ClapCommand, CommandFactory, FromArgMatches, Parser, Subcommand, ValueHint,
+    builder::{PossibleValue, StringValueParser, TypedValueParser},
+};
+use clap_complete::Shell;
+
+use crate::config::{
+    raw::Flags,
+    settings::{ALL, Kind, Setting},
+};
+
+/// `mcp-bridge` and its arguments.
+#[derive(Debug, Parser)]
+#[command(name = "mcp-bridge", version, max_term_width = 100, propagate_version = true, arg_required_else_help = true)]
+#[command(about = "Put an MCP server on the network, for authorized clients only")]
+#[command(long_about = "Put an MCP server on the network as an OAuth 2.1-protected streamable HTTP endpoint.\n\n\
+                  This version serves the calculator.")]
+#[command(after_help = EXAMPLES, after_long_help = EXAMPLES)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Serve the calculator over streamable HTTP
+    #[command(next_line_help = true, after_help = SERVE_NOTES, after_long_help = SERVE_NOTES)]
+    Serve(Flags),
+    /// Say what is wrong with the settings, or what they are and where each comes from
+    ///
+    /// Takes the flags of `serve`, opens no socket, and ends with 0 when `serve` would start and with 2
+    /// when it would not.
+    #[command(next_line_help = true, after_help = SERVE_NOTES, after_long_help = SERVE_NOTES)]
+    CheckConfig(Flags),
+    /// Print a completion script for a shell
+    Completions {
+        /// The shell
+        shell: Shell,
+    },
+    /// Print the manual page, in roff
+    Man,
+}
+
+/// Prints the completion script for `shell`.
+///
+/// # Errors
+/// When `out` cannot be written.
+pub fn completions(shell: Shell, out: &mut impl Write) -> io::Result<()> {
+    // The generator panics on a closed pipe, but never on a growing buffer.
+    let mut script = Vec::new();
+    clap_complete::generate(shell, &mut Cli::command(), "mcp-bridge", &mut script);
+    out.write_all(&script)
+}
+
+/// Prints the manual page: the program, then the settings of `serve`.
+///
+/// # Errors
+/// When `out` cannot be written.
+pub fn man(out: &mut impl Write) -> io::Result<()> {
+    let mut command = Cli::command();
+    command.build();
+    let serve = command.find_subcommand("serve").cloned().unwrap_or_default();
+    let page = clap_mangen::Man::new(command);
+    page.render_title(out)?;
+    page.render_name_section(out)?;
+    page.render_synopsis_section(out)?;
+    page.render_description_section(out)?;
+    page.render_subcommands_section(out)?;
+    let serve = clap_mangen::Man::new(serve);
+    serve.render_options_section(out)?;
+    serve.render_extra_section(out)?;
+    page.render_version_section(out)
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  Try it on this machine, without authorization:
+    mcp-bridge serve --auth none
+
+  Serve claude.ai and others through ngrok, with users from PropelAuth:
+    export PROPELAUTH_AUTH_URL=https://auth.example.com
+    export PROPELAUTH_INTROSPECTION_CLIENT_ID=... PROPELAUTH_INTROSPECTION_CLIENT_SECRET=...
+    ngrok http 8808 & mcp-bridge serve --public-url https://NAME.ngrok.app
+
+  See what would be served, and where each setting comes from:
+    mcp-bridge check-config --config bridge.toml
+
+Exit codes: 0 done, 1 failed while running, 2 wrong flags or settings.";
+
+const SERVE_NOTES: &str = "\
+Every setting is a flag (--public-url), an environment variable (MCP_BRIDGE_PUBLIC_URL) or a key of
+the --config file (public_url = \"…\"); the first of these that is given counts. Several values are
+separated by commas in the environment, and are an array in the file. Durations are written like
+500ms, 15s or 30m, sizes like 4MiB.
+
+The client secret comes from MCP_BRIDGE_INTROSPECTION_CLIENT_SECRET or from a file, never from a
+flag. PROPELAUTH_AUTH_URL, PROPELAUTH_INTROSPECTION_CLIENT_ID and
+PROPELAUTH_INTROSPECTION_CLIENT_SECRET together are enough to start.
+
+Examples:
+  Try it on this machine, without authorization:
+    mcp-bridge serve --auth none
+
+  Serve claude.ai and others through ngrok, with users from PropelAuth:
+    export PROPELAUTH_AUTH_URL=https://auth.example.com
+    export PROPELAUTH_INTROSPECTION_CLIENT_ID=... PROPELAUTH_INTROSPECTION_CLIENT_SECRET=...
+    ngrok http 8808 & mcp-bridge serve --public-url https://NAME.ngrok.app";
+
+impl clap::Args for Flags {
+    fn augment_args(command: ClapCommand) -> ClapCommand {
+        ALL.iter().filter(|setting| setting.has_flag()).fold(command, |command, setting| command.arg(arg(setting)))
+    }
+
+    fn augment_args_for_update(command: ClapCommand) -> ClapCommand {
+        Self::augment_args(command)
+    }
+}
+
+impl FromArgMatches for Flags {
+    fn from_arg_matches(matches: &ArgMatches) -> Result<Self, clap::Error> {
+        let mut flags = Self::default();
+        flags.update_from_arg_matches(matches)?;
+        Ok(flags)
+    }
+
+    fn update_from_arg_matches(&mut self, matches: &ArgMatches) -> Result<(), clap::Error> {
+        for setting in ALL.iter().filter(|setting| setting.has_flag()) {
+            if let Some(texts) = matches.get_many::<String>(setting.key) {
+                self.0.insert(setting.key, texts.cloned().collect());
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The flag of a setting. Values stay text: what is wrong with them is reported with everything
+/// else, and not alone.
+fn arg(setting: &Setting) -> Arg {
+    let default = setting.default.map(|default| format!(" [default: {default}]")).unwrap_or_default();
+    let help = format!("{}{default} [env: {}]", setting.help, setting.variable());
+    let arg = Arg::new(setting.key)
+        .long(setting.flag_name())
+        .help_heading(setting.heading)
+        .value_name(setting.value_name)
+        .help(help)
+        .hide_possible_values(true);
+    match setting.kind {
+        Kind::One | Kind::Secret => arg,
+        Kind::Many => arg.action(ArgAction::Append),
+        Kind::Switch => arg
+            .num_args(0..=1)
+            .require_equals(true)
+            .default_missing_value("true")
+            .value_parser(Words(&["true", "false"])),
+        Kind::Choice(words) => arg.value_parser(Words(words)),
+        Kind::File | Kind::ConfigFile => arg.value_hint(ValueHint::FilePath),
+    }
+}
+
+/// Any text, with words that completions offer.
+#[derive(Clone)]
+struct Words(&'static [&'static str]);
+
+impl TypedValueParser for Words {
+    type Value = String;
+
+    fn parse_ref(
+        &self,
+        command: &ClapCommand,
+        arg: Option<&Arg>,
+        value: &std::ffi::OsStr,
+    ) -> Result<String, clap::Error> {
+        StringValueParser::new().parse_ref(command, arg, value)
+    }
+
+    fn possible_values(&self) -> Option<Box<dyn Iterator<Item = PossibleValue> + '_>> {
+        Some(Box::new(self.0.iter().map(|word| PossibleValue::new(*word))))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn help(path: &[&str]) -> String {
+        let mut command = Cli::command().term_width(100);
+        command.build();
+        path.iter()
+            .try_fold(command, |command, name| command.find_subcommand(name).cloned())
+            .expect("a known command")
+            .term_width(100)
+            .render_long_help()
+            .to_string()
+    }
+
+    #[test]
+    fn definitions_are_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn help_texts() {
+        insta::assert_snapshot!("help", help(&[]));
+        insta::assert_snapshot!("help_serve", help(&["serve"]));
+        insta::assert_snapshot!(
+            "help_check_config",
+            help(&["check-config"]).split("Listening:").next().expect("a part")
+        );
+    }
+
+    #[test]
+    fn a_secret_as_a_flag_is_refused_and_not_repeated() {
+        for secret in ["--introspection-client-secret=canary", "--introspection-client-secret canary"] {
+            let args = ["mcp-bridge", "serve"].into_iter().chain(secret.split(' '));
+            let error = Cli::try_parse_from(args).expect_err("no such flag").to_string();
+            assert!(error.contains("--introspection-client-secret-file"), "{error}");
+            assert!(!error.contains("canary"), "{error}");
+        }
+    }
+
+    #[test]
+    fn generated_texts_have_the_flags() {
+        for shell in [Shell::Bash, Shell::Elvish, Shell::Fish, Shell::PowerShell, Shell::Zsh] {
+            let mut script = Vec::new();
+            completions(shell, &mut script).expect("a buffer takes everything");
+            assert!(String::from_utf8_lossy(&script).contains("introspection-cache"), "{shell}");
+        }
+        let mut page = Vec::new();
+        man(&mut page).expect("a buffer takes everything");
+        let page = String::from_utf8_lossy(&page);
+        assert!(page.starts_with(".ie"), "{page}");
+        assert!(page.contains("MCP_BRIDGE_INTROSPECTION_CACHE"), "{page}");
+        assert!(page.contains(".SH LIMITS"), "{page}");
+    }
+}

@@ -1,0 +1,61 @@
+//! What is wrong with the settings, and where.
+
+use std::fmt;
+
+use crate::config::raw::Source;
+
+/// One thing that must be changed before the program can start.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub struct Problem {
+    /// Where it was written; `None` when it was written nowhere.
+    pub place: Option<Source>,
+    /// What is wrong, and what to do.
+    pub what: String,
+}
+
+impl Problem {
+    pub(super) fn at(place: Source, what: String) -> Self {
+        Self { place: Some(place), what }
+    }
+
+    pub(super) fn nowhere(what: impl Into<String>) -> Self {
+        Self { place: None, what: what.into() }
+    }
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.place {
+            Some(place) => write!(f, "{place}: {}", self.what),
+            None => f.write_str(&self.what),
+        }
+    }
+}
+
+/// Everything that is wrong with the settings: at least one problem. Printed as one block of
+/// lines, for people.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub struct Problems(pub Vec<Problem>);
+
+impl fmt::Display for Problems {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let problems = if self.0.len() == 1 { "problem" } else { "problems" };
+        write!(f, "{} {problems} with the settings", self.0.len())?;
+        for problem in &self.0 {
+            write!(f, "\n- {}", problem.to_string().replace('\n', "\n  "))?;
+        }
+        Ok(())
+    }
+}
+
+/// Advice for a name that nothing has: the most similar one of `names`, or where to find them.
+pub(super) fn did_you_mean<T: AsRef<str>>(name: &str, names: impl IntoIterator<Item = T>) -> String {
+    // The threshold finds slips of the keyboard and a missing or added `s`, not other words.
+    const SIMILAR: f64 = 0.85;
+    let similarity = |candidate: &T| strsim::jaro(candidate.as_ref(), name);
+    let best = names.into_iter().max_by(|a, b| similarity(a).total_cmp(&similarity(b)));
+    match best {
+        Some(best) if similarity(&best) >= SIMILAR => format!("did you mean `{}`?", best.as_ref()),
+        _ => "`mcp-bridge serve --help` names all settings".into(),
+    }
+}

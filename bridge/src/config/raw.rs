@@ -1,0 +1,166 @@
+//! What was written, and where: flags, environment and file, before anything is made of it.
+
+use std::{
+    collections::BTreeMap,
+    ffi::{OsStr, OsString},
+    fmt,
+};
+
+use mcp_calculator::secret::Secret;
+
+use crate::config::{
+    auth::PROPELAUTH_VARIABLES,
+    file,
+    parse::shown,
+    policy::RawPolicy,
+    problem::{Problem, did_you_mean},
+    settings::{ALL, CONFIG, Kind, Setting, VARIABLE_PREFIX},
+};
+
+/// The flags of `serve` and `check-config`, as they were written.
+#[derive(Clone, Debug, Default)]
+pub struct Flags(pub(crate) Layer<Vec<String>>);
+
+/// What one source says, by the setting's key.
+type Layer<T> = BTreeMap<&'static str, T>;
+
+/// Where a value comes from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Source {
+    /// A flag, by its name without dashes.
+    Flag(String),
+    /// An environment variable, by its name.
+    Environment(String),
+    /// A line of the file.
+    File {
+        /// The file's path, as it was given.
+        path: String,
+        /// The line, from 1.
+        line: usize,
+    },
+    /// What other settings imply.
+    Derived(&'static str),
+    /// Nobody said anything.
+    Default,
+}
+
+impl fmt::Display for Source {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Flag(name) => write!(f, "--{name}"),
+            Self::Environment(name) => write!(f, "environment variable {name}"),
+            Self::File { path, line } => write!(f, "{path}:{line}"),
+            Self::Derived(why) => f.write_str(why),
+            Self::Default => f.write_str("default"),
+        }
+    }
+}
+
+/// A value as it was written. Never a secret.
+#[derive(Clone, Debug)]
+pub(super) struct Written {
+    /// One text; or any number for a setting that takes many.
+    pub(super) texts: Vec<String>,
+    pub(super) source: Source,
+}
+
+/// Everything that was written.
+#[derive(Default)]
+pub(super) struct Raw {
+    flags: Layer<Written>,
+    environment: Layer<Written>,
+    file: Layer<Written>,
+    /// Variables of the identity provider, by name; secrets are in `secrets`.
+    pub(super) propelauth: BTreeMap<&'static str, Written>,
+    /// Secrets from the environment, by the variable's name.
+    pub(super) secrets: BTreeMap<String, Secret<String>>,
+    pub(super) policy: Option<RawPolicy>,
+    /// Whether the file, if there is one, could be understood as a whole.
+    pub(super) file_is_read: bool,
+}
+
+impl Raw {
+    /// Gathers what the three sources say; what cannot be understood is added to `problems`.
+    ///
+    /// Reads the file that `--config` or `MCP_BRIDGE_CONFIG` names, and nothing else.
+    pub(super) fn gather(
+        flags: &Flags,
+        environment: impl IntoIterator<Item = (OsString, OsString)>,
+        problems: &mut Vec<Problem>,
+    ) -> Self {
+        let mut raw = Self { file_is_read: true, ..Self::default() };
+        for setting in ALL {
+            if let Some(texts) = flags.0.get(setting.key) {
+                let source = Source::Flag(setting.flag_name());
+                raw.flags.insert(setting.key, Written { texts: texts.clone(), source });
+            }
+        }
+        for (name, value) in environment {
+            raw.take_variable(&name, value, problems);
+        }
+        if let Some(written) = raw.written(&CONFIG).cloned()
+            && let [path] = written.texts.as_slice()
+        {
+            let read = file::read(path).map_err(|error| {
+                problems.push(Problem::at(written.source, format!("cannot read `{}`: {error}", shown(path))));
+            });
+            match read.ok().and_then(|text| file::parse(&text, path, problems)) {
+                Some(said) => (raw.file, raw.policy) = said,
+                None => raw.file_is_read = false,
+            }
+        }
+        raw
+    }
+
+    /// What the strongest source says about `setting`.
+    pub(super) fn written(&self, setting: &Setting) -> Option<&Written> {
+        [&self.flags, &self.environment, &self.file].into_iter().find_map(|layer| layer.get(setting.key))
+    }
+
+    fn take_variable(&mut self, name: &OsStr, value: OsString, problems: &mut Vec<Problem>) {
+        let Some(name) = name.to_str() else { return };
+        let propelauth = PROPELAUTH_VARIABLES.into_iter().find(|known| *known == name);
+        let setting = ALL.iter().find(|setting| setting.variable() == name);
+        let source = Source::Environment(name.to_owned());
+        if propelauth.is_none() && setting.is_none() {
+            let value = value.to_string_lossy();
+            if name.starts_with(VARIABLE_PREFIX) && !is_service_link(name, &value) {
+                let names = ALL.iter().map(|setting| setting.variable());
+                problems.push(Problem::at(source, format!("not a setting; {}", did_you_mean(name, names))));
+            }
+            return;
+        }
+        let Ok(text) = value.into_string() else {
+            problems.push(Problem::at(source, "is not valid UTF-8".into()));
+            return;
+        };
+        let secret = name.ends_with("_SECRET");
+        match (propelauth, setting) {
+            _ if secret => {
+                self.secrets.insert(name.to_owned(), Secret::new(text));
+            }
+            (Some(name), _) => {
+                self.propelauth.insert(name, Written { texts: vec![text], source });
+            }
+            (None, Some(setting)) => {
+                let texts = match setting.kind {
+                    Kind::Many => {
+                        text.split(',').map(str::trim).filter(|part| !part.is_empty()).map(str::to_owned).collect()
+                    }
+                    _ => vec![text],
+                };
+                self.environment.insert(setting.key, Written { texts, source });
+            }
+            (None, None) => {}
+        }
+    }
+}
+
+/// Whether Kubernetes may have set this variable, because a service's name begins with
+/// `mcp-bridge` (`MCP_BRIDGE_SERVICE_HOST`, `MCP_BRIDGE_PORT_8808_TCP_ADDR`, …).
+fn is_service_link(name: &str, value: &str) -> bool {
+    name.contains("_SERVICE_HOST")
+        || name.contains("_SERVICE_PORT")
+        || ["_TCP", "_UDP", "_SCTP"].iter().any(|protocol| name.contains("_PORT_") && name.contains(protocol))
+        || name.ends_with("_PORT") && value.contains("://")
+}

@@ -1,0 +1,254 @@
+//! From what was written to what is meant.
+
+use std::{net::SocketAddr, num::NonZeroU32, ops::RangeInclusive, path::Path, time::Duration};
+
+use tracing::Level;
+
+use crate::{
+    config::{
+        Audit, Auth, Config, Limits, Log, LogFormat, RateLimit, TlsFiles,
+        auth::auth,
+        parse::{self, Parsed},
+        problem::Problem,
+        raw::{Raw, Source},
+        report::Row,
+        settings::{self as s, ALL, Setting},
+    },
+    resource::{InvalidResource, ResourceUri},
+};
+
+/// Keeps what is found while settings are read.
+pub(super) struct Resolver<'r> {
+    pub(super) raw: &'r Raw,
+    pub(super) problems: Vec<Problem>,
+    /// What is allowed and worth a second look.
+    pub(super) warnings: Vec<String>,
+    /// Values that other settings imply, for the report.
+    pub(super) implied: Vec<(&'static Setting, String, Source)>,
+}
+
+impl<'r> Resolver<'r> {
+    pub(super) fn new(raw: &'r Raw, problems: Vec<Problem>) -> Self {
+        Self { raw, problems, warnings: Vec::new(), implied: Vec::new() }
+    }
+
+    /// The value of `setting`, or its default. `None` when there is neither, and when it is wrong;
+    /// then there is a problem.
+    pub(super) fn value<T>(&mut self, setting: &Setting, parse: impl Fn(&str) -> Parsed<T>) -> Option<T> {
+        let parsed = match self.raw.written(setting) {
+            Some(written) => match written.texts.as_slice() {
+                [text] if !text.is_empty() => parse(text),
+                _ => Err("is empty; give it a value, or leave it out".into()),
+            },
+            None => parse(setting.default?),
+        };
+        self.keep(setting, parsed)
+    }
+
+    /// The values of a setting that takes many; wrong ones are left out, each with a problem.
+    pub(super) fn values<T>(&mut self, setting: &Setting, parse: impl Fn(&str) -> Parsed<T>) -> Vec<T> {
+        let texts = self.raw.written(setting).map_or(&[][..], |written| &written.texts);
+        texts.iter().filter_map(|text| self.keep(setting, parse(text))).collect()
+    }
+
+    fn keep<T>(&mut self, setting: &Setting, parsed: Parsed<T>) -> Option<T> {
+        parsed.map_err(|what| self.problem(setting, what)).ok()
+    }
+
+    /// Adds a problem with `setting`, wherever it was written.
+    pub(super) fn problem(&mut self, setting: &Setting, what: impl Into<String>) {
+        let place = self.raw.written(setting).map(|written| written.source.clone());
+        self.problems.push(Problem { place, what: what.into() });
+    }
+
+    pub(super) fn is_written(&self, setting: &Setting) -> bool {
+        self.raw.written(setting).is_some()
+    }
+
+    /// Every setting with its value and source, for people.
+    pub(super) fn rows(&self) -> Vec<Row> {
+        let row = |setting: &&'static Setting| {
+            let implied = self.implied.iter().find(|(implied, ..)| implied.key == setting.key);
+            let (value, source) = match (implied, self.raw.written(setting)) {
+                (Some((_, value, source)), _) => (value.clone(), source.clone()),
+                (None, Some(written)) if written.texts.is_empty() => ("none".into(), written.source.clone()),
+                (None, Some(written)) => (written.texts.join(", "), written.source.clone()),
+                (None, None) => (setting.default.unwrap_or("not set").into(), Source::Default),
+            };
+            Row { key: setting.key, value: parse::shown(&value), source: source.to_string() }
+        };
+        ALL.iter().map(row).collect()
+    }
+}
+
+/// Makes the configuration. `None` only when there is a problem; there may be problems anyway.
+pub(super) fn config(r: &mut Resolver<'_>) -> Option<Config> {
+    let listen = r.value(&s::LISTEN, parse::address);
+    let path = r.value(&s::PATH, parse::line);
+    let public_url = r.value(&s::PUBLIC_URL, parse::line);
+    let auth = auth(r);
+    let allowed_origins = r.values(&s::ALLOWED_ORIGIN, parse::origin);
+    let allowed_hosts = r.values(&s::ALLOWED_HOST, parse::host);
+    let trusted_proxies = r.values(&s::TRUSTED_PROXY, parse::ip);
+    let resource_name = r.value(&s::RESOURCE_NAME, parse::line);
+    let resource_documentation = r.value(&s::RESOURCE_DOCUMENTATION, parse::page);
+    let limits = limits(r);
+    let tls = tls(r);
+    let metrics_listen = r.value(&s::METRICS_LISTEN, parse::address);
+    let audit = audit(r);
+    let log = Log {
+        level: r.value(&s::LOG_LEVEL, parse::level).unwrap_or(Level::INFO),
+        format: r.value(&s::LOG_FORMAT, parse::log_format).unwrap_or(LogFormat::Text),
+    };
+    if let Some(path) = &path {
+        resource(r, public_url.as_deref(), path);
+    }
+    if let Some(listen) = listen {
+        exposure(r, listen, public_url.is_some(), auth.as_ref());
+        if let Some(metrics) = metrics_listen {
+            metrics_exposure(r, listen, metrics);
+        }
+    }
+    Some(Config {
+        listen: listen?,
+        path: path?,
+        public_url,
+        auth: auth?,
+        allowed_origins,
+        allowed_hosts,
+        trusted_proxies,
+        resource_name,
+        resource_documentation,
+        limits,
+        tls,
+        metrics_listen,
+        audit,
+        log,
+        policy: r.raw.policy.clone(),
+    })
+}
+
+/// Checks the identifier that the settings make, and that it can stand in a challenge.
+fn resource(r: &mut Resolver<'_>, public_url: Option<&str>, path: &str) {
+    // Without a public URL the listening address takes its place, and that is always well-formed.
+    let challenge_safe = |byte: u8| matches!(byte, 0x21 | 0x23..=0x5b | 0x5d..=0x7e);
+    match ResourceUri::new(public_url.unwrap_or("http://127.0.0.1"), path) {
+        Err(error @ InvalidResource::Path) => r.problem(&s::PATH, error.to_string()),
+        Err(error) => r.problem(&s::PUBLIC_URL, error.to_string()),
+        Ok(resource) if !resource.metadata_url().bytes().all(challenge_safe) => {
+            r.problem(&s::PUBLIC_URL, "holds characters that a WWW-Authenticate header cannot; percent-encode them");
+        }
+        Ok(_) => {}
+    }
+}
+
+/// Checks who can connect against who is let in.
+fn exposure(r: &mut Resolver<'_>, listen: SocketAddr, is_public: bool, auth: Option<&Auth>) {
+    let loopback = listen.ip().is_loopback();
+    if let Some(Auth::None) = auth {
+        if is_public {
+            r.problem(&s::PUBLIC_URL, "auth = none would let everybody on the network in; remove one of the two");
+        }
+        if !loopback {
+            r.problem(&s::LISTEN, "auth = none would let everybody on the network in; listen on 127.0.0.1");
+        }
+        if r.is_written(&s::ALLOWED_HOST) {
+            r.warnings.push("auth is none and allowed_host is set: a tunnel with that host lets everybody in".into());
+        }
+    } else if !loopback && !is_public && !r.is_written(&s::PUBLIC_URL) {
+        let what = "not a loopback address, so clients need public_url to know this server; set it to the URL they use, \
+                    like https://mcp.example.com";
+        r.problem(&s::LISTEN, what);
+    }
+}
+
+fn metrics_exposure(r: &mut Resolver<'_>, listen: SocketAddr, metrics: SocketAddr) {
+    let same_ip = metrics.ip() == listen.ip() || metrics.ip().is_unspecified() || listen.ip().is_unspecified();
+    if metrics.port() == listen.port() && metrics.port() != 0 && same_ip {
+        r.problem(&s::METRICS_LISTEN, "the endpoint listens there already; choose another port");
+    }
+    if !metrics.ip().is_loopback() {
+        r.warnings.push(format!("metrics_listen: metrics need no token, and {metrics} is not loopback"));
+    }
+}
+
+fn limits(r: &mut Resolver<'_>) -> Limits {
+    const COUNT: RangeInclusive<usize> = 1..=1_000_000;
+    const SECOND: Duration = Duration::from_secs(1);
+    // Less than a buffer that hyper accepts, or more than any proxy sends, is a mistake.
+    const HEADER_BYTES: RangeInclusive<usize> = 8 * 1024..=1024 * 1024;
+    const BODY_BYTES: RangeInclusive<usize> = 1024..=1024 * 1024 * 1024;
+
+    let rate = r.value(&s::RATE_LIMIT, parse::count(0..=1_000_000)).unwrap_or_default();
+    let burst = r.value(&s::RATE_BURST, parse::count(COUNT)).unwrap_or_default();
+    let positive = |count: usize| u32::try_from(count).ok().and_then(NonZeroU32::new);
+    let rate_limit = positive(rate).zip(positive(burst)).map(|(per_second, burst)| RateLimit { per_second, burst });
+    // A value that is wrong is a problem already, and no configuration with a problem is handed out.
+    let mut count = |setting| r.value(setting, parse::count(COUNT)).unwrap_or_default();
+    let (max_connections, max_concurrent_requests) = (count(&s::MAX_CONNECTIONS), count(&s::MAX_CONCURRENT_REQUESTS));
+    let (max_sessions, max_sessions_per_principal) = (count(&s::MAX_SESSIONS), count(&s::MAX_SESSIONS_PER_PRINCIPAL));
+    let mut time = |setting| r.value(setting, parse::duration(SECOND)).unwrap_or_default();
+    Limits {
+        max_connections,
+        max_concurrent_requests,
+        max_sessions,
+        max_sessions_per_principal,
+        rate_limit,
+        header_timeout: time(&s::HEADER_TIMEOUT),
+        body_timeout: time(&s::BODY_TIMEOUT),
+        write_timeout: time(&s::WRITE_TIMEOUT),
+        request_timeout: time(&s::REQUEST_TIMEOUT),
+        session_idle: time(&s::SESSION_IDLE),
+        keep_alive: time(&s::KEEP_ALIVE),
+        drain_timeout: r.value(&s::DRAIN_TIMEOUT, parse::duration(Duration::ZERO)).unwrap_or_default(),
+        max_body_bytes: r.value(&s::MAX_BODY_BYTES, parse::size(BODY_BYTES)).unwrap_or_default(),
+        max_header_bytes: r.value(&s::MAX_HEADER_BYTES, parse::size(HEADER_BYTES)).unwrap_or_default(),
+    }
+}
+
+fn tls(r: &mut Resolver<'_>) -> Option<TlsFiles> {
+    let cert = r.value(&s::TLS_CERT, parse::path);
+    let key = r.value(&s::TLS_KEY, parse::path);
+    for (setting, other) in [(&s::TLS_CERT, &s::TLS_KEY), (&s::TLS_KEY, &s::TLS_CERT)] {
+        if r.is_written(setting) && !r.is_written(other) {
+            r.problem(setting, format!("HTTPS needs {} too", other.key));
+        }
+    }
+    for (setting, path) in [(&s::TLS_CERT, &cert), (&s::TLS_KEY, &key)] {
+        if let Some(Err(error)) = path.as_ref().map(std::fs::File::open) {
+            r.problem(setting, format!("cannot read it: {error}"));
+        }
+    }
+    if let Some(key) = &key {
+        warn_if_readable_by_all(r, &s::TLS_KEY, key);
+    }
+    cert.zip(key).map(|(cert, key)| TlsFiles { cert, key })
+}
+
+fn audit(r: &mut Resolver<'_>) -> Option<Audit> {
+    let path = r.value(&s::AUDIT_LOG, parse::path);
+    let arguments = r.value(&s::AUDIT_ARGUMENTS, parse::switch).unwrap_or_default();
+    if arguments && !r.is_written(&s::AUDIT_LOG) {
+        r.problem(&s::AUDIT_ARGUMENTS, "there is no audit file; set audit_log");
+    }
+    path.map(|path| Audit { path, arguments })
+}
+
+/// Warns when every user of the machine can read the secret in `path`.
+pub(super) fn warn_if_readable_by_all(r: &mut Resolver<'_>, setting: &Setting, path: &Path) {
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::PermissionsExt;
+        const READABLE_BY_OTHERS: u32 = 0o004;
+        let mode = std::fs::metadata(path).map_or(0, |metadata| metadata.permissions().mode());
+        if mode & READABLE_BY_OTHERS != 0 {
+            r.warnings.push(format!(
+                "{}: every user of this machine can read {}; chmod 600 it",
+                setting.key,
+                parse::shown(&path.to_string_lossy())
+            ));
+        }
+    }
+    #[cfg(not(unix))]
+    let _ = (r, setting, path);
+}

@@ -1,0 +1,187 @@
+//! The table of settings: each is spelled, explained and given its default here and nowhere else.
+//!
+//! A flag, an environment variable, a key of the file, a line of `--help` and a row of
+//! `check-config` follow from an entry. What remains is to read it in [`super::resolve`].
+
+/// One setting.
+#[derive(Debug)]
+pub(crate) struct Setting {
+    /// Its key in the file; flag and environment variable follow from it.
+    pub(crate) key: &'static str,
+    /// The help section it is listed in.
+    pub(crate) heading: &'static str,
+    /// What stands for its value in the help.
+    pub(crate) value_name: &'static str,
+    /// One line: what it is for.
+    pub(crate) help: &'static str,
+    /// The default, as one would write it.
+    pub(crate) default: Option<&'static str>,
+    /// How it may be written.
+    pub(crate) kind: Kind,
+}
+
+/// How a setting may be written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    /// One value.
+    One,
+    /// Several values: the flag repeated, commas in the environment, an array in the file.
+    Many,
+    /// `true` or `false`; the flag alone means `true`.
+    Switch,
+    /// One of these words.
+    Choice(&'static [&'static str]),
+    /// A path.
+    File,
+    /// A path that only a flag or the environment can give: that of the file itself.
+    ConfigFile,
+    /// A value that only the environment can give, and that is never shown.
+    Secret,
+}
+
+impl Setting {
+    const fn new(key: &'static str, heading: &'static str, value_name: &'static str, help: &'static str) -> Self {
+        Self { key, heading, value_name, help, default: None, kind: Kind::One }
+    }
+
+    const fn kind(mut self, kind: Kind) -> Self {
+        self.kind = kind;
+        self
+    }
+
+    const fn default(mut self, default: &'static str) -> Self {
+        self.default = Some(default);
+        self
+    }
+
+    /// The flag's name, without its dashes.
+    pub(crate) fn flag_name(&self) -> String {
+        self.key.replace('_', "-")
+    }
+
+    /// The environment variable's name.
+    pub(crate) fn variable(&self) -> String {
+        format!("{VARIABLE_PREFIX}{}", self.key.to_ascii_uppercase())
+    }
+
+    /// Whether a flag can give it.
+    pub(crate) fn has_flag(&self) -> bool {
+        self.kind != Kind::Secret
+    }
+
+    /// Whether the file can give it.
+    pub(crate) fn has_key(&self) -> bool {
+        !matches!(self.kind, Kind::Secret | Kind::ConfigFile)
+    }
+}
+
+/// What the environment variables of settings begin with.
+pub(super) const VARIABLE_PREFIX: &str = "MCP_BRIDGE_";
+
+const LISTENING: &str = "Listening";
+const AUTHORIZATION: &str = "Authorization";
+const BROWSERS: &str = "Browsers and proxies";
+const METADATA: &str = "Metadata";
+const LIMITS: &str = "Limits";
+const OPERATIONS: &str = "Operations";
+
+macro_rules! settings {
+    ($($name:ident = $setting:expr;)*) => {
+        $(pub(super) static $name: Setting = $setting;)*
+
+        /// Every setting, in the order of the help.
+        pub(crate) static ALL: &[&Setting] = &[$(&$name),*];
+    };
+}
+
+settings! {
+    CONFIG = Setting::new("config", LISTENING, "FILE", "TOML file with settings, and with the [policy]")
+        .kind(Kind::ConfigFile);
+    LISTEN = Setting::new("listen", LISTENING, "ADDRESS:PORT", "Where to listen; port 0 picks a free one")
+        .default("127.0.0.1:8808");
+    PATH = Setting::new("path", LISTENING, "PATH", "Path of the MCP endpoint").default("/mcp");
+    PUBLIC_URL = Setting::new("public_url", LISTENING, "URL",
+        "Origin (and path prefix, if any) under which clients reach this server, like https://mcp.example.com; \
+         unset: the listening address");
+    TLS_CERT = Setting::new("tls_cert", LISTENING, "FILE", "PEM certificate chain; serves HTTPS, needs --tls-key")
+        .kind(Kind::File);
+    TLS_KEY = Setting::new("tls_key", LISTENING, "FILE", "PEM private key that belongs to --tls-cert")
+        .kind(Kind::File);
+
+    AUTH = Setting::new("auth", AUTHORIZATION, "introspection|jwt|none",
+        "Who decides about tokens; none lets everybody in, on loopback only; unset: introspection, if it is set up")
+        .kind(Kind::Choice(&["introspection", "jwt", "none"]));
+    ISSUER = Setting::new("issuer", AUTHORIZATION, "URL",
+        "Authorization server that issues the tokens, exactly as its metadata names itself");
+    INTROSPECTION_URL = Setting::new("introspection_url", AUTHORIZATION, "URL",
+        "Where to ask about tokens; unset: as the issuer's metadata says");
+    INTROSPECTION_CLIENT_ID = Setting::new("introspection_client_id", AUTHORIZATION, "ID",
+        "Client ID of this server at the authorization server");
+    INTROSPECTION_CLIENT_SECRET = Setting::new("introspection_client_secret", AUTHORIZATION, "SECRET",
+        "Client secret of this server at the authorization server")
+        .kind(Kind::Secret);
+    INTROSPECTION_CLIENT_SECRET_FILE = Setting::new("introspection_client_secret_file", AUTHORIZATION, "FILE",
+        "File that holds the client secret; the secret itself is never a flag")
+        .kind(Kind::File);
+    INTROSPECTION_CACHE = Setting::new("introspection_cache", AUTHORIZATION, "DURATION",
+        "How long a revoked token may still work; 0s asks about every request").default("15s");
+    REQUIRE_EXP = Setting::new("require_exp", AUTHORIZATION, "true|false", "Refuse tokens without an expiry")
+        .kind(Kind::Switch).default("false");
+    JWKS_URL = Setting::new("jwks_url", AUTHORIZATION, "URL",
+        "Where the issuer's keys are, for --auth jwt; unset: as the issuer's metadata says");
+    ACCEPTED_AUDIENCE = Setting::new("accepted_audience", AUTHORIZATION, "AUDIENCE",
+        "Accept tokens for this audience too, besides this server's own URL; repeatable")
+        .kind(Kind::Many);
+
+    ALLOWED_ORIGIN = Setting::new("allowed_origin", BROWSERS, "ORIGIN",
+        "Let web pages of this origin call, like https://app.example.com; repeatable; unset: loopback origins")
+        .kind(Kind::Many);
+    ALLOWED_HOST = Setting::new("allowed_host", BROWSERS, "HOST",
+        "Accept this Host too, besides the public and the listening one; repeatable")
+        .kind(Kind::Many);
+    TRUSTED_PROXY = Setting::new("trusted_proxy", BROWSERS, "IP",
+        "Believe forwarding headers from this address, for logs and rate limits only; repeatable")
+        .kind(Kind::Many);
+
+    RESOURCE_NAME = Setting::new("resource_name", METADATA, "NAME", "Name that clients may show to people");
+    RESOURCE_DOCUMENTATION = Setting::new("resource_documentation", METADATA, "URL",
+        "Page for people who write clients");
+
+    MAX_BODY_BYTES = Setting::new("max_body_bytes", LIMITS, "SIZE", "Longest request body").default("4MiB");
+    MAX_HEADER_BYTES = Setting::new("max_header_bytes", LIMITS, "SIZE", "Longest request headers").default("32KiB");
+    MAX_CONNECTIONS = Setting::new("max_connections", LIMITS, "COUNT", "Connections at once").default("1024");
+    MAX_CONCURRENT_REQUESTS = Setting::new("max_concurrent_requests", LIMITS, "COUNT", "Requests at once")
+        .default("256");
+    RATE_LIMIT = Setting::new("rate_limit", LIMITS, "COUNT",
+        "Requests per second of one user; 0 does not limit them").default("50");
+    RATE_BURST = Setting::new("rate_burst", LIMITS, "COUNT", "Requests of one user at once, after a pause")
+        .default("100");
+    HEADER_TIMEOUT = Setting::new("header_timeout", LIMITS, "DURATION", "Time to send the request headers")
+        .default("10s");
+    BODY_TIMEOUT = Setting::new("body_timeout", LIMITS, "DURATION", "Time to send the request body").default("30s");
+    WRITE_TIMEOUT = Setting::new("write_timeout", LIMITS, "DURATION",
+        "Time a client may read nothing of its answer").default("30s");
+    REQUEST_TIMEOUT = Setting::new("request_timeout", LIMITS, "DURATION", "Time to answer a request").default("60s");
+    SESSION_IDLE = Setting::new("session_idle", LIMITS, "DURATION",
+        "How long an unused session is kept (clients of 2025-11-25 and earlier)").default("30m");
+    MAX_SESSIONS = Setting::new("max_sessions", LIMITS, "COUNT", "Sessions at once").default("10000");
+    MAX_SESSIONS_PER_PRINCIPAL = Setting::new("max_sessions_per_principal", LIMITS, "COUNT",
+        "Sessions of one user at once").default("100");
+    KEEP_ALIVE = Setting::new("keep_alive", LIMITS, "DURATION", "Time between signs of life on an idle event stream")
+        .default("15s");
+    DRAIN_TIMEOUT = Setting::new("drain_timeout", LIMITS, "DURATION",
+        "Time for accepted requests to end at shutdown").default("30s");
+
+    METRICS_LISTEN = Setting::new("metrics_listen", OPERATIONS, "ADDRESS:PORT",
+        "Serve Prometheus metrics here, to everybody who can connect; unset: nowhere");
+    AUDIT_LOG = Setting::new("audit_log", OPERATIONS, "FILE",
+        "Append to this file who called what, and whether they might; unset: none")
+        .kind(Kind::File);
+    AUDIT_ARGUMENTS = Setting::new("audit_arguments", OPERATIONS, "true|false",
+        "Write the values of tool arguments to the audit file too")
+        .kind(Kind::Switch).default("false");
+    LOG_LEVEL = Setting::new("log_level", OPERATIONS, "error|warn|info|debug|trace", "What to log on stderr")
+        .kind(Kind::Choice(&["error", "warn", "info", "debug", "trace"])).default("info");
+    LOG_FORMAT = Setting::new("log_format", OPERATIONS, "text|json", "How a log line looks")
+        .kind(Kind::Choice(&["text", "json"])).default("text");
+}

@@ -1,0 +1,179 @@
+//! `serve`: from settings to a running server, and to its end.
+
+use std::{io, net::SocketAddr, sync::Arc};
+
+use tokio::{
+    net::TcpListener,
+    signal::unix::{Signal, SignalKind, signal},
+};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tracing::{info, warn};
+
+use crate::{
+    backend::in_process::{self, InProcess},
+    config::{Auth, Config, Loaded, LogFormat},
+    http::{
+        gate::{Gate, Setup},
+        server::{self, TlsError},
+    },
+    policy::Policy,
+    relay::Relay,
+    resource::{InvalidResource, ResourceUri},
+    telemetry::{
+        self, LogError,
+        audit::{Audit, AuditError},
+        metrics::Metrics,
+    },
+    token::{Issuer, TokenVerifier, nobody::Nobody},
+};
+
+/// Why the server could not start.
+#[derive(Debug, thiserror::Error)]
+pub enum ServeError {
+    /// The address is taken, or not ours.
+    #[error("cannot listen on {address}: {}", listen_advice(error))]
+    Listen {
+        /// The address.
+        address: SocketAddr,
+        /// Why not.
+        error: io::Error,
+    },
+    /// The listening address makes no resource.
+    #[error("cannot serve at this address")]
+    Resource(#[from] InvalidResource),
+    /// Certificate or key.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
+    /// The audit file.
+    #[error(transparent)]
+    Audit(#[from] AuditError),
+    /// The log.
+    #[error(transparent)]
+    Log(#[from] LogError),
+    /// The system's signals.
+    #[error("cannot listen for signals")]
+    Signals(#[source] io::Error),
+}
+
+fn listen_advice(error: &io::Error) -> String {
+    match error.kind() {
+        io::ErrorKind::AddrInUse => {
+            "another program uses that port; end it, or choose another with --listen".to_owned()
+        }
+        io::ErrorKind::PermissionDenied => "ports below 1024 need a privilege; choose another with --listen".to_owned(),
+        _ => error.to_string(),
+    }
+}
+
+/// Serves until SIGTERM or SIGINT, then finishes what was accepted.
+///
+/// # Errors
+/// [`ServeError`] when it cannot start. Once it listens, it ends only by a signal.
+pub async fn serve(loaded: Loaded) -> Result<(), ServeError> {
+    let Loaded { config, warnings, .. } = loaded;
+    let log = telemetry::init(config.log.level.into(), config.log.format == LogFormat::Json)?;
+    for warning in warnings {
+        warn!("{warning}");
+    }
+    let metrics = Arc::new(Metrics::new());
+    let audit = config.audit.as_ref().map(|audit| Audit::open(&audit.path, audit.arguments, Arc::clone(&metrics)));
+    let audit = audit.transpose()?;
+    let tls = config.tls.as_ref().map(server::tls_acceptor).transpose()?;
+    let signals = Signals::listen().map_err(ServeError::Signals)?;
+
+    let (listener, bound) = listen(config.listen).await?;
+    let resource = config.resource(bound)?;
+    let policy = config.policy.as_ref().map_or_else(in_process::policy, |raw| raw.policy());
+    let gate = Arc::new(gate(&config, &resource, bound, policy, audit, &metrics));
+
+    let shutdown = CancellationToken::new();
+    let side_tasks = TaskTracker::new();
+    let metrics_url = match config.metrics_listen {
+        Some(address) => {
+            let (listener, bound) = listen(address).await?;
+            side_tasks.spawn(server::serve_metrics(listener, Arc::clone(&metrics), shutdown.clone()));
+            Some(format!("http://{bound}/metrics"))
+        }
+        None => None,
+    };
+    side_tasks.spawn(signals.watch(Arc::clone(&gate), shutdown.clone()));
+    let scheme = if tls.is_some() { "https" } else { "http" };
+    log.listening(&format!("{scheme}://{bound}{}", config.path), resource.as_str(), metrics_url.as_deref());
+    if matches!(config.auth, Auth::None) {
+        warn!("AUTHORIZATION IS OFF (--auth none): every program and every page on this machine may call every tool");
+    }
+    server::serve(listener, gate, config.limits, tls, metrics, shutdown).await;
+    side_tasks.close();
+    side_tasks.wait().await;
+    Ok(())
+}
+
+async fn listen(address: SocketAddr) -> Result<(TcpListener, SocketAddr), ServeError> {
+    let failed = |error| ServeError::Listen { address, error };
+    let listener = TcpListener::bind(address).await.map_err(failed)?;
+    let bound = listener.local_addr().map_err(failed)?;
+    Ok((listener, bound))
+}
+
+fn gate(
+    config: &Config,
+    resource: &ResourceUri,
+    bound: SocketAddr,
+    policy: Policy,
+    audit: Option<Audit>,
+    metrics: &Arc<Metrics>,
+) -> Gate {
+    let (verifier, issuer): (Arc<dyn TokenVerifier>, Option<Issuer>) = match &config.auth {
+        Auth::None => (Arc::new(Nobody::new(policy.scopes().clone())), None),
+        Auth::Introspection(_) | Auth::Jwt(_) => unimplemented!(),
+    };
+    Gate::new(Setup {
+        resource,
+        path: &config.path,
+        bound,
+        issuer: issuer.as_ref(),
+        name: config.resource_name.as_deref().unwrap_or("Calculator"),
+        documentation: config.resource_documentation.as_deref(),
+        allowed_hosts: &config.allowed_hosts,
+        allowed_origins: &config.allowed_origins,
+        trusted_proxies: config.trusted_proxies.clone(),
+        verifier,
+        policy,
+        relay: Relay::new(Arc::new(InProcess), config.limits.request_timeout),
+        limits: config.limits.clone(),
+        limit_rates: !matches!(config.auth, Auth::None),
+        audit,
+        metrics: Arc::clone(metrics),
+    })
+}
+
+/// The signals that a service manager sends.
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+    hang_up: Signal,
+}
+
+impl Signals {
+    fn listen() -> io::Result<Self> {
+        Ok(Self {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+            hang_up: signal(SignalKind::hangup())?,
+        })
+    }
+
+    async fn watch(mut self, gate: Arc<Gate>, shutdown: CancellationToken) {
+        loop {
+            tokio::select! {
+                _ = self.terminate.recv() => break,
+                _ = self.interrupt.recv() => break,
+                _ = self.hang_up.recv() => {
+                    info!("opening the audit file again");
+                    gate.reopen_audit().await;
+                }
+            }
+        }
+        shutdown.cancel();
+    }
+}

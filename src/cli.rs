@@ -1,0 +1,123 @@
+//! The command line: one definition for `--help`, the manual page and the completions.
+
+use std::io::{self, IsTerminal as _, Write as _};
+
+use anyhow::Context as _;
+use clap::{CommandFactory as _, Parser, Subcommand};
+use mcp_calculator::stdio;
+use tracing::level_filters::LevelFilter;
+use tracing_subscriber::{Layer as _, filter::Targets, layer::SubscriberExt as _, util::SubscriberInitExt as _};
+
+/// The environment variable that says how much is logged.
+const LOG_VARIABLE: &str = "MCP_CALCULATOR_LOG";
+
+const EXAMPLE: &str = r#"Add it to a desktop client's configuration (Claude Desktop: claude_desktop_config.json):
+
+  {
+    "mcpServers": {
+      "calculator": { "command": "/path/to/mcp-calculator" }
+    }
+  }
+
+Environment:
+  MCP_CALCULATOR_LOG  What to log on stderr: error, warn (default), info or debug
+
+Exit codes: 0 done, 1 failed while running, 2 wrong command line or setting"#;
+
+/// A calculator for MCP clients, on standard input and output.
+///
+/// Offers one tool, `calculator`, that adds, subtracts, multiplies or divides two numbers. Without
+/// a command it serves until its input ends; a client starts it, people rarely do.
+#[derive(Debug, Parser)]
+#[command(version, after_help = EXAMPLE, after_long_help = EXAMPLE, disable_help_subcommand = true)]
+pub(crate) struct Cli {
+    #[command(subcommand)]
+    command: Option<Command>,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Print a completion script for a shell
+    Completions {
+        /// The shell to complete for
+        shell: clap_complete::Shell,
+    },
+    /// Print the manual page
+    Man,
+}
+
+impl Cli {
+    /// Does what the command line asks for.
+    ///
+    /// # Errors
+    /// When it cannot be done; the text says why.
+    pub(crate) fn run(self) -> anyhow::Result<()> {
+        match self.command {
+            None => serve(),
+            Some(Command::Completions { shell }) => {
+                let mut script = Vec::new();
+                let mut command = Self::command();
+                let name = command.get_name().to_owned();
+                clap_complete::generate(shell, &mut command, name, &mut script);
+                print(&script)
+            }
+            Some(Command::Man) => {
+                let mut page = Vec::new();
+                // One page for everything: pages of their own would have to be installed, too.
+                clap_mangen::Man::new(Self::command().flatten_help(true)).render(&mut page)?;
+                print(&page)
+            }
+        }
+    }
+}
+
+fn serve() -> anyhow::Result<()> {
+    start_log(log_level());
+    if io::stdin().is_terminal() {
+        let hint = "mcp-calculator: waiting for MCP messages, one JSON object a line; a client usually starts this \
+                    program (see --help). End with Ctrl-D.\n";
+        io::stderr().write_all(hint.as_bytes()).ok();
+    }
+    Ok(stdio::serve()?)
+}
+
+/// Prints what somebody asked to see. A closed pipe is their choice (`… | head`).
+fn print(bytes: &[u8]) -> anyhow::Result<()> {
+    let mut output = io::stdout().lock();
+    match output.write_all(bytes).and_then(|()| output.flush()) {
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        written => written.context("cannot write standard output"),
+    }
+}
+
+/// What [`LOG_VARIABLE`] says; ends the program with code 2 if that is not a level.
+fn log_level() -> LevelFilter {
+    let written = std::env::var_os(LOG_VARIABLE).unwrap_or_default();
+    match written.to_str() {
+        Some("error") => LevelFilter::ERROR,
+        Some("" | "warn") => LevelFilter::WARN,
+        Some("info") => LevelFilter::INFO,
+        Some("debug") => LevelFilter::DEBUG,
+        _ => {
+            let message = format!("{LOG_VARIABLE} must be error, warn, info or debug, not {written:?}");
+            Cli::command().error(clap::error::ErrorKind::InvalidValue, message).exit()
+        }
+    }
+}
+
+fn start_log(level: LevelFilter) {
+    // rmcp prints what messages hold, even in its warnings; its errors are about itself.
+    let targets = Targets::new().with_default(level).with_target("rmcp", LevelFilter::ERROR);
+    let format = tracing_subscriber::fmt::layer().with_writer(io::stderr).with_ansi(io::stderr().is_terminal());
+    tracing_subscriber::registry().with(format.with_filter(targets)).init();
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_well_formed() {
+        Cli::command().debug_assert();
+    }
+}

@@ -1,0 +1,233 @@
+//! One line read strictly: what it asks for, or why it cannot be answered otherwise than with an
+//! error.
+//!
+//! rmcp alone ignores invalid JSON, answers wrong parameters with "method not found" (they become
+//! a "custom request"), and cannot read `1e400` or integers over 64 bits. So its runtime gets only
+//! what was found to be well-formed here.
+
+use rmcp::model::{ErrorCode, ErrorData, Implementation};
+use serde_json::{json, value::RawValue};
+
+use super::lines::{Line, MAX_LINE_BYTES};
+use crate::{
+    json::{MembersError, Text, kind, members},
+    server::{Era, LEGACY_VERSIONS, MODERN_VERSION},
+};
+
+const PROTOCOL_VERSION: &str = "io.modelcontextprotocol/protocolVersion";
+const CLIENT_CAPABILITIES: &str = "io.modelcontextprotocol/clientCapabilities";
+const CLIENT_INFO: &str = "io.modelcontextprotocol/clientInfo";
+
+/// How much of an unknown method's name the error repeats.
+const MAX_ECHO_CHARS: usize = 64;
+
+/// A request's id, a string or an integer, as it was written: answers repeat it exactly.
+pub(super) type Id = Box<RawValue>;
+
+/// What a line is.
+#[derive(Debug)]
+pub(super) enum Message {
+    /// A well-formed request.
+    Request(Id, Request),
+    /// Something to be answered with an error; without an id if none could be read.
+    Refused(Option<Id>, ErrorData),
+    /// Nothing that is answered: an empty line, a notification, a response nobody waits for.
+    Ignored,
+}
+
+/// The requests that this server knows, with what it reads of their parameters.
+#[derive(Debug, PartialEq)]
+pub(super) enum Request {
+    Initialize { protocol_version: String, client_info: Implementation },
+    Ping,
+    Discover,
+    ListTools(Era),
+    CallTool { era: Era, name: String, arguments: Option<String> },
+}
+
+/// Reads `line`; `initialized` tells whether `initialize` was answered before.
+pub(super) fn read(line: &Line, initialized: bool) -> Message {
+    let Line::Complete(bytes) = line else {
+        return Message::Refused(None, invalid_request(format!("the line has more than {MAX_LINE_BYTES} bytes")));
+    };
+    if bytes.trim_ascii().is_empty() {
+        return Message::Ignored;
+    }
+    let Ok(text) = std::str::from_utf8(bytes) else {
+        return Message::Refused(None, ErrorData::parse_error("Parse error: the line is not UTF-8", None));
+    };
+    // Syntax first, of the whole line: every later step can then rely on it.
+    match serde_json::from_str::<&RawValue>(text) {
+        Ok(_) => envelope(text, initialized),
+        Err(error) => Message::Refused(None, ErrorData::parse_error(format!("Parse error: {error}"), None)),
+    }
+}
+
+fn envelope(text: &str, initialized: bool) -> Message {
+    // The id is read by itself as well, so that errors about other members can carry it.
+    let id = members(text, ["id"]).ok().and_then(|[id]| id).and_then(valid_id);
+    let refuse = |reason: String| Message::Refused(id.clone(), invalid_request(reason));
+    let [version, raw_id, method, params, result, error] =
+        match members(text, ["jsonrpc", "id", "method", "params", "result", "error"]) {
+            Ok(values) => values,
+            Err(MembersError::NotAnObject("an array")) => {
+                return refuse("batches are not supported; send one message per line".to_owned());
+            }
+            Err(MembersError::NotAnObject(kind)) => return refuse(format!("a message is an object, not {kind}")),
+            Err(MembersError::Duplicate(name)) => return refuse(format!("{name} is given more than once")),
+        };
+    let Some(method) = method else {
+        // Not even a wrong response may be answered: two peers could go on like that for ever.
+        return if result.is_some() || error.is_some() {
+            Message::Ignored
+        } else {
+            refuse("method is missing".to_owned())
+        };
+    };
+    if version.and_then(Text::parse).is_none_or(|version| *version.0 != *b"2.0") {
+        return refuse("jsonrpc must be \"2.0\"".to_owned());
+    }
+    let Some(method) = Text::parse(method) else {
+        return refuse(format!("method is {}, not a string", kind(method)));
+    };
+    if result.is_some() || error.is_some() {
+        return refuse("a message is a request or a response, not both".to_owned());
+    }
+    match (raw_id, id) {
+        (None, _) => Message::Ignored,
+        (Some(_), None) => Message::Refused(None, invalid_request("id must be a string or an integer".to_owned())),
+        (Some(_), Some(id)) => match request(&method, params, initialized) {
+            Ok(request) => Message::Request(id, request),
+            Err(error) => Message::Refused(Some(id), error),
+        },
+    }
+}
+
+/// The id, if it is a string or an integer of any size.
+fn valid_id(json: &str) -> Option<Id> {
+    let integer = || json.bytes().all(|byte| byte.is_ascii_digit() || byte == b'-');
+    if kind(json) == "a string" || (kind(json) == "a number" && integer()) {
+        RawValue::from_string(json.to_owned()).ok()
+    } else {
+        None
+    }
+}
+
+fn request(method: &Text<'_>, params: Option<&str>, initialized: bool) -> Result<Request, ErrorData> {
+    // `null` is no parameters at all: several JSON-RPC libraries write it for that.
+    let params = params.filter(|params| *params != "null").unwrap_or("{}");
+    match &*method.0 {
+        b"initialize" => initialize(params),
+        b"ping" => match era(params, true)? {
+            Era::Legacy => Ok(Request::Ping),
+            Era::Modern => Err(method_not_found(method)),
+        },
+        b"server/discover" => match era(params, true)? {
+            Era::Legacy => Err(missing_version()),
+            Era::Modern => Ok(Request::Discover),
+        },
+        b"tools/list" => {
+            let era = era(params, initialized)?;
+            match fields(params, "params", ["cursor"])? {
+                [None | Some("null")] => Ok(Request::ListTools(era)),
+                [Some(_)] => Err(invalid_params("params.cursor is not one of ours; the list has one page")),
+            }
+        }
+        b"tools/call" => {
+            let era = era(params, initialized)?;
+            let [name, arguments] = fields(params, "params", ["name", "arguments"])?;
+            Ok(Request::CallTool { era, name: string("params.name", name)?, arguments: arguments.map(str::to_owned) })
+        }
+        _ => Err(method_not_found(method)),
+    }
+}
+
+fn initialize(params: &str) -> Result<Request, ErrorData> {
+    let [version, capabilities, client_info] =
+        fields(params, "params", ["protocolVersion", "capabilities", "clientInfo"])?;
+    let protocol_version = string("params.protocolVersion", version)?;
+    object("params.capabilities", capabilities)?;
+    let [name, version] = fields(object("params.clientInfo", client_info)?, "params.clientInfo", ["name", "version"])?;
+    let name = string("params.clientInfo.name", name)?;
+    let version = string("params.clientInfo.version", version)?;
+    Ok(Request::Initialize { protocol_version, client_info: Implementation::new(name, version) })
+}
+
+/// Which era a request belongs to: the modern one if its `_meta` names a protocol version.
+///
+/// # Errors
+/// For a modern request that lacks what every modern request has or names a version other than
+/// ours, and for a legacy one before `initialize`.
+fn era(params: &str, initialized: bool) -> Result<Era, ErrorData> {
+    let [meta] = fields(params, "params", ["_meta"])?;
+    let [version, capabilities, info] =
+        fields(meta.unwrap_or("{}"), "params._meta", [PROTOCOL_VERSION, CLIENT_CAPABILITIES, CLIENT_INFO])?;
+    let Some(version) = version else {
+        return if initialized && capabilities.is_none() { Ok(Era::Legacy) } else { Err(missing_version()) };
+    };
+    let version = string(&format!("params._meta[\"{PROTOCOL_VERSION}\"]"), Some(version))?;
+    if version != MODERN_VERSION {
+        return Err(unsupported_version(&version));
+    }
+    object(&format!("params._meta[\"{CLIENT_CAPABILITIES}\"]"), capabilities)?;
+    if info.is_some() {
+        object(&format!("params._meta[\"{CLIENT_INFO}\"]"), info)?;
+    }
+    Ok(Era::Modern)
+}
+
+/// The members `names` of the object `json`, which is called `path` in errors.
+fn fields<'a, const N: usize>(
+    json: &'a str,
+    path: &str,
+    names: [&'static str; N],
+) -> Result<[Option<&'a str>; N], ErrorData> {
+    members(json, names).map_err(|error| match error {
+        MembersError::NotAnObject(kind) => invalid_params(&format!("{path} must be an object, not {kind}")),
+        MembersError::Duplicate(name) => invalid_params(&format!("{path} has {name} more than once")),
+    })
+}
+
+fn string(path: &str, json: Option<&str>) -> Result<String, ErrorData> {
+    let json = json.ok_or_else(|| invalid_params(&format!("{path} is missing (a string)")))?;
+    let text = Text::parse(json).ok_or_else(|| invalid_params(&format!("{path} is {}, not a string", kind(json))))?;
+    Ok(String::from_utf8_lossy(&text.0).into_owned())
+}
+
+fn object<'a>(path: &str, json: Option<&'a str>) -> Result<&'a str, ErrorData> {
+    let json = json.ok_or_else(|| invalid_params(&format!("{path} is missing (an object)")))?;
+    match kind(json) {
+        "an object" => Ok(json),
+        other => Err(invalid_params(&format!("{path} is {other}, not an object"))),
+    }
+}
+
+fn invalid_request(reason: String) -> ErrorData {
+    ErrorData::invalid_request(format!("Invalid request: {reason}"), None)
+}
+
+fn invalid_params(reason: &str) -> ErrorData {
+    ErrorData::invalid_params(format!("Invalid params: {reason}"), None)
+}
+
+fn method_not_found(method: &Text<'_>) -> ErrorData {
+    let message = format!("Method not found: {}", method.excerpt(MAX_ECHO_CHARS));
+    ErrorData::new(ErrorCode::METHOD_NOT_FOUND, message, None)
+}
+
+fn missing_version() -> ErrorData {
+    invalid_params(&format!(
+        "params._meta[\"{PROTOCOL_VERSION}\"] is missing (\"{MODERN_VERSION}\"); \
+         for {} and earlier, send initialize first",
+        LEGACY_VERSIONS[0]
+    ))
+}
+
+fn unsupported_version(requested: &str) -> ErrorData {
+    let requested: String = requested.chars().take(MAX_ECHO_CHARS).collect();
+    ErrorData::new(
+        ErrorCode::UNSUPPORTED_PROTOCOL_VERSION,
+        format!("Unsupported protocol version; supported in _meta: {MODERN_VERSION}"),
+        Some(json!({ "supported": [MODERN_VERSION], "requested": requested })),
+    )
+}

@@ -1,0 +1,119 @@
+//! The calculator on stdin and stdout: rmcp's runtime behind a strict reader.
+//!
+//! Requests are answered one after the other, in the order in which they came: each takes
+//! microseconds, and so two requests with one id, or an answer that overtakes another, cannot be.
+
+mod lines;
+mod message;
+mod service;
+mod transport;
+
+use std::{io, time::Duration};
+
+use rmcp::service::serve_directly;
+use tokio::{
+    io::{AsyncWrite, AsyncWriteExt as _},
+    sync::mpsc,
+};
+
+use self::{service::Calculator, transport::Stdio};
+
+/// How many answers may wait for a client that does not read, before its requests wait, too.
+const QUEUED_ANSWERS: usize = 64;
+
+/// How long, after a signal, an answer may take to be written: the client may have stopped reading.
+const SIGNAL_GRACE: Duration = Duration::from_millis(500);
+
+/// Why the server could not go on.
+#[derive(Debug, thiserror::Error)]
+pub enum StdioError {
+    /// The runtime or its signal handlers could not be set up.
+    #[error("cannot start the runtime")]
+    Runtime(#[source] io::Error),
+    /// Requests cannot be read.
+    #[error("cannot read standard input")]
+    Read(#[source] io::Error),
+    /// Answers cannot be written.
+    #[error("cannot write standard output")]
+    Write(#[source] io::Error),
+    /// The task that serves ended by itself.
+    #[error("the server task failed")]
+    Task(#[source] tokio::task::JoinError),
+}
+
+/// Serves until the end of the input, SIGTERM, SIGINT, or until nobody reads the answers any more.
+///
+/// Everything that was read before the end of the input is answered before this returns.
+///
+/// # Errors
+/// [`StdioError`]; a closed standard output is not an error.
+pub fn serve() -> Result<(), StdioError> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(StdioError::Runtime)?;
+    let served = runtime.block_on(async {
+        let (input, output) = (tokio::io::stdin(), tokio::io::stdout());
+        let (answers, queue) = mpsc::channel(QUEUED_ANSWERS);
+        let mut writer = tokio::spawn(write(queue, output));
+        let (transport, mut failure) = Stdio::new(input, answers);
+        let running = serve_directly(Calculator, transport, None);
+        let stop = running.cancellation_token();
+        let mut waiting = std::pin::pin!(running.waiting());
+        let finish = async {
+            waiting.as_mut().await.map_err(StdioError::Task)?;
+            (&mut writer).await.map_err(StdioError::Task)?.map_err(StdioError::Write)
+        };
+        let mut finish = std::pin::pin!(finish);
+        tokio::select! {
+            finished = &mut finish => finished?,
+            signal = terminated() => {
+                signal.map_err(StdioError::Runtime)?;
+                stop.cancel();
+                // Past the grace there is nobody to write to, which is no failure of ours.
+                return tokio::time::timeout(SIGNAL_GRACE, finish).await.unwrap_or(Ok(()));
+            }
+        }
+        failure.try_recv().map_or(Ok(()), |error| Err(StdioError::Read(error)))
+    });
+    // A thread of the runtime may sit in a read of standard input that nothing can interrupt.
+    runtime.shutdown_background();
+    served
+}
+
+/// Writes what is queued, and flushes whenever the queue is empty.
+///
+/// A closed pipe ends it without an error: whoever asked has gone.
+async fn write(mut queue: mpsc::Receiver<Vec<u8>>, mut output: impl AsyncWrite + Unpin) -> io::Result<()> {
+    let mut answers = Vec::new();
+    while queue.recv_many(&mut answers, QUEUED_ANSWERS).await > 0 {
+        let written = async {
+            output.write_all(&answers.concat()).await?;
+            output.flush().await
+        };
+        match written.await {
+            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => return Ok(()),
+            result => result?,
+        }
+        answers.clear();
+    }
+    Ok(())
+}
+
+/// Waits for a request to end that comes from the system or a keyboard.
+#[cfg(unix)]
+async fn terminated() -> io::Result<()> {
+    use tokio::signal::unix::{SignalKind, signal};
+
+    let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    tokio::select! {
+        _ = terminate.recv() => Ok(()),
+        _ = interrupt.recv() => Ok(()),
+    }
+}
+
+/// Waits for a request to end that comes from a keyboard.
+#[cfg(not(unix))]
+async fn terminated() -> io::Result<()> {
+    tokio::signal::ctrl_c().await
+}
+
+#[cfg(test)]
+mod tests;
