@@ -78,22 +78,30 @@ pub fn man(out: &mut impl Write) -> io::Result<()> {
     page.render_version_section(out)
 }
 
-const EXAMPLES: &str = "\
+macro_rules! examples {
+    () => {
+        "\
 Examples:
   Try it on this machine, without authorization:
     mcp-bridge serve --auth none
 
-  Serve claude.ai and others through ngrok, with users from PropelAuth:
+  Let the users of a PropelAuth project in, from claude.ai and others, through ngrok:
     export PROPELAUTH_AUTH_URL=https://auth.example.com
     export PROPELAUTH_INTROSPECTION_CLIENT_ID=... PROPELAUTH_INTROSPECTION_CLIENT_SECRET=...
-    ngrok http 8808 & mcp-bridge serve --public-url https://NAME.ngrok.app
+    ngrok http --url https://NAME.ngrok.app 8808 &
+    mcp-bridge serve --public-url https://NAME.ngrok.app
 
   See what would be served, and where each setting comes from:
     mcp-bridge check-config --config bridge.toml
 
-Exit codes: 0 done, 1 failed while running, 2 wrong flags or settings.";
+Exit codes: 0 done, 1 failed while running, 2 wrong flags or settings."
+    };
+}
 
-const SERVE_NOTES: &str = "\
+const EXAMPLES: &str = examples!();
+
+const SERVE_NOTES: &str = concat!(
+    "\
 Every setting is a flag (--public-url), an environment variable (MCP_BRIDGE_PUBLIC_URL) or a key of
 the --config file (public_url = \"…\"); the first of these that is given counts. Several values are
 separated by commas in the environment, and are an array in the file. Durations are written like
@@ -103,14 +111,9 @@ The client secret comes from MCP_BRIDGE_INTROSPECTION_CLIENT_SECRET or from a fi
 flag. PROPELAUTH_AUTH_URL, PROPELAUTH_INTROSPECTION_CLIENT_ID and
 PROPELAUTH_INTROSPECTION_CLIENT_SECRET together are enough to start.
 
-Examples:
-  Try it on this machine, without authorization:
-    mcp-bridge serve --auth none
-
-  Serve claude.ai and others through ngrok, with users from PropelAuth:
-    export PROPELAUTH_AUTH_URL=https://auth.example.com
-    export PROPELAUTH_INTROSPECTION_CLIENT_ID=... PROPELAUTH_INTROSPECTION_CLIENT_SECRET=...
-    ngrok http 8808 & mcp-bridge serve --public-url https://NAME.ngrok.app";
+",
+    examples!()
+);
 
 impl clap::Args for Flags {
     fn augment_args(command: ClapCommand) -> ClapCommand {
@@ -143,12 +146,14 @@ impl FromArgMatches for Flags {
 /// else, and not alone.
 fn arg(setting: &Setting) -> Arg {
     let default = setting.default.map(|default| format!(" [default: {default}]")).unwrap_or_default();
-    let help = format!("{}{default} [env: {}]", setting.help, setting.variable());
+    let short = format!("{}{default}", setting.help);
+    let long = format!("{}\n{}", setting.help, format!("{default} [env: {}]", setting.variable()).trim_start());
     let arg = Arg::new(setting.key)
         .long(setting.flag_name())
         .help_heading(setting.heading)
         .value_name(setting.value_name)
-        .help(help)
+        .help(short)
+        .long_help(long)
         .hide_possible_values(true);
     match setting.kind {
         Kind::One | Kind::Secret => arg,

@@ -21,7 +21,7 @@ pub(super) const PROPELAUTH_VARIABLES: [&str; 3] =
     [PROPELAUTH_AUTH_URL, PROPELAUTH_INTROSPECTION_CLIENT_ID, PROPELAUTH_INTROSPECTION_CLIENT_SECRET];
 const PROPELAUTH_AUTH_URL: &str = "PROPELAUTH_AUTH_URL";
 const PROPELAUTH_INTROSPECTION_CLIENT_ID: &str = "PROPELAUTH_INTROSPECTION_CLIENT_ID";
-const PROPELAUTH_INTROSPECTION_CLIENT_SECRET: &str = "PROPELAUTH_INTROSPECTION_CLIENT_SECRET";
+pub(super) const PROPELAUTH_INTROSPECTION_CLIENT_SECRET: &str = "PROPELAUTH_INTROSPECTION_CLIENT_SECRET";
 
 /// Longer than this, consent that was withdrawn would stay in force for no good reason.
 const CACHE_MAX: Duration = Duration::from_secs(10 * 60);
@@ -129,7 +129,7 @@ fn derived_mode(r: &mut Resolver<'_>) -> Option<Mode> {
     }
     let own = OF_INTROSPECTION.iter().any(|setting| r.is_written(setting)) || r.is_written(&s::ISSUER);
     if own || has_own_secret(r) || has_propelauth(r) {
-        r.implied.push((&s::AUTH, "introspection".into(), Source::Derived("introspection is set up")));
+        r.implied.push((&s::AUTH, "introspection".into(), Source::Derived("because introspection is set up")));
         return Some(Mode::Introspection);
     }
     r.problems.push(Problem::nowhere(NOTHING_SET.trim_end()));
