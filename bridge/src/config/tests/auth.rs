@@ -25,12 +25,24 @@ fn the_three_propelauth_variables_are_enough() {
 
 #[test]
 fn our_own_settings_win_over_propelauth_each_by_itself() {
-    let with = |own: &[(&'static str, &'static str)]| good(&[], &[&PROPELAUTH[..], own].concat()).config;
-    let config = with(&[("MCP_BRIDGE_ISSUER", "https://own.example.com")]);
+    let issuer = ("MCP_BRIDGE_ISSUER", "https://own.example.com");
+    let Loaded { config, warnings, .. } = good(&[], &[&PROPELAUTH[..], &[issuer]].concat());
+    assert!(
+        warnings.len() == 1 && warnings[0].contains("https://auth.example.com/oauth/2.1/introspect"),
+        "{warnings:?}"
+    );
+    let with = |own: &[(&'static str, &'static str)]| {
+        let Loaded { config, warnings, .. } = good(&[], &[&PROPELAUTH[..], own].concat());
+        assert_eq!(warnings, [""; 0]);
+        config
+    };
     assert_eq!(introspection(&config).issuer.as_str(), "https://own.example.com");
     assert_eq!(introspection(&config).client_id, "bridge");
     let config = with(&[("MCP_BRIDGE_INTROSPECTION_URL", "http://127.0.0.1:1/i")]);
     assert_eq!(introspection(&config).endpoint.as_ref().map(Url::as_str), Some("http://127.0.0.1:1/i"));
+    let both = [("issuer", issuer.1), ("introspection-url", "https://own.example.com/i")];
+    let config = good(&both, &[("PROPELAUTH_AUTH_URL", "leftover"), PROPELAUTH[1], PROPELAUTH[2]]).config;
+    assert_eq!(introspection(&config).endpoint.as_ref().map(Url::as_str), Some("https://own.example.com/i"));
     let config = with(&[("MCP_BRIDGE_INTROSPECTION_CLIENT_ID", "own")]);
     assert_eq!(introspection(&config).client_id, "own");
     let config = with(&[("MCP_BRIDGE_INTROSPECTION_CLIENT_SECRET", "own")]);

@@ -213,6 +213,39 @@ fn good_values_reach_the_configuration() {
 }
 
 #[test]
+fn each_limit_reads_its_own_setting() {
+    let written = [
+        ("max-body-bytes", "1025"),
+        ("max-header-bytes", "9KiB"),
+        ("max-connections", "3"),
+        ("max-concurrent-requests", "4"),
+        ("rate-limit", "5"),
+        ("rate-burst", "6"),
+        ("header-timeout", "7s"),
+        ("body-timeout", "8s"),
+        ("write-timeout", "9s"),
+        ("request-timeout", "10s"),
+        ("session-idle", "11s"),
+        ("max-sessions", "12"),
+        ("max-sessions-per-principal", "13"),
+        ("drain-timeout", "0s"),
+        ("keep-alive", "15s"),
+        ("auth", "none"),
+    ];
+    let limits = good(&written, &[]).config.limits;
+    let rate = limits.rate_limit.expect("on");
+    let sizes =
+        [limits.max_body_bytes, limits.max_header_bytes, limits.max_connections, limits.max_concurrent_requests];
+    assert_eq!(sizes, [1025, 9 << 10, 3, 4]);
+    assert_eq!((rate.per_second.get(), rate.burst.get()), (5, 6));
+    let times = [limits.header_timeout, limits.body_timeout, limits.write_timeout, limits.request_timeout];
+    assert_eq!(times.map(|time| time.as_secs()), [7, 8, 9, 10]);
+    let times = [limits.session_idle, limits.drain_timeout, limits.keep_alive];
+    assert_eq!(times.map(|time| time.as_secs()), [11, 0, 15]);
+    assert_eq!((limits.max_sessions, limits.max_sessions_per_principal), (12, 13));
+}
+
+#[test]
 fn the_resource_follows_the_bound_address() {
     let resource = |config: &Config, bound: &str| {
         config.resource(bound.parse().expect("an address")).expect("valid").as_str().to_owned()
