@@ -93,6 +93,22 @@ fn jwt_mode() {
 }
 
 #[test]
+fn what_a_mode_does_not_use_is_warned_about() {
+    let jwks = ("jwks-url", "https://a.example/jwks");
+    let check = |written: &[(&str, &str)], expected: &[&str]| {
+        let warnings = good(written, &PROPELAUTH).warnings;
+        let all = warnings.len() == expected.len() && warnings.iter().zip(expected).all(|(w, part)| w.contains(part));
+        assert!(all, "{warnings:?}");
+    };
+    check(&[("auth", "introspection"), jwks], &["--jwks-url: jwks_url is not used, because auth is introspection"]);
+    let issuer = ("issuer", "https://a.example");
+    let propelauth = "the PROPELAUTH_ variables are not used";
+    check(&[("auth", "jwt"), issuer, jwks], &[propelauth]);
+    check(&[("auth", "jwt"), issuer, ("require-exp", "true")], &[propelauth, "require_exp is not used"]);
+    check(&[("auth", "none"), issuer, jwks], &[propelauth, "jwks_url is not used", "issuer is not used"]);
+}
+
+#[test]
 fn without_authorization_nothing_but_loopback() {
     let none = ("auth", "none");
     check(&[none, ("public-url", "https://h.example")], &[], &["--public-url: auth = none"]);
@@ -151,6 +167,8 @@ fn a_secret_that_everybody_can_read_is_warned_about() {
         fs::set_permissions(&path, fs::Permissions::from_mode(mode)).expect("our own file");
         let loaded = good(&[("introspection-client-secret-file", &path)], &PROPELAUTH);
         assert_eq!(loaded.warnings.len(), expected, "{mode:o} {:?}", loaded.warnings);
+        let tls = [("auth", "none"), ("tls-cert", path.as_str()), ("tls-key", &path)];
+        assert_eq!(good(&tls, &[]).warnings.len(), expected, "{mode:o}");
     }
 }
 

@@ -50,6 +50,13 @@ fn a_file_that_is_not_toml_says_so_and_shows_nothing_of_it() {
 }
 
 #[test]
+fn a_file_of_a_megabyte_is_no_settings_file() {
+    let line = "# A comment, then nothing.\n";
+    check_file(&line.repeat(1024 * 1024 / line.len()), &[]);
+    check_file(&line.repeat(1024 * 1024 / line.len() + 1), &["bridge.toml`: it is larger than 1 MiB"]);
+}
+
+#[test]
 fn policies() {
     let files = Files::new();
     let path = files.put(

@@ -213,6 +213,23 @@ fn good_values_reach_the_configuration() {
 }
 
 #[test]
+fn metrics_have_an_address_of_their_own() {
+    let url = ("public-url", "https://h.example");
+    let taken = &["--metrics-listen: the endpoint listens there already"][..];
+    for (listen, metrics, expected) in [
+        ("127.0.0.1:1", "127.0.0.1:1", taken),
+        ("0.0.0.0:1", "127.0.0.1:1", taken),
+        ("127.0.0.1:1", "0.0.0.0:1", taken),
+        ("127.0.0.1:1", "127.0.0.2:1", &[]),
+        ("127.0.0.1:0", "127.0.0.1:0", &[]),
+    ] {
+        check(&[url, ("listen", listen), ("metrics-listen", metrics)], &PROPELAUTH, expected);
+    }
+    let warnings = |address| good(&[("auth", "none"), ("metrics-listen", address)], &[]).warnings.len();
+    assert_eq!((warnings("127.0.0.1:9808"), warnings("10.0.0.1:9808")), (0, 1));
+}
+
+#[test]
 fn each_limit_reads_its_own_setting() {
     let written = [
         ("max-body-bytes", "1025"),
