@@ -268,6 +268,8 @@ fn the_resource_follows_the_bound_address() {
         config.resource(bound.parse().expect("an address")).expect("valid").as_str().to_owned()
     };
     let plain = good(&[("auth", "none"), ("listen", "[::1]:0")], &[]).config;
+    let port_0 = good(&[("auth", "none"), ("listen", "127.0.0.1:0")], &[]).to_string();
+    assert!(port_0.ends_with("The port is picked at start"), "{port_0}");
     assert_eq!(resource(&plain, "[::1]:5"), "http://[::1]:5/mcp");
     assert_eq!(resource(&plain, "127.0.0.1:80"), "http://127.0.0.1/mcp");
     let files = Files::new();
