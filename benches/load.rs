@@ -7,6 +7,8 @@
 //! a process of its own; they take turns, round by round, so that what the machine does besides hits
 //! all of them alike, and medians over the rounds are printed.
 //!
+//! All servers have as many worker threads as there are CPUs, or as `TOKIO_WORKER_THREADS` says.
+//!
 //! Every request is a modern `tools/call`. A failed connection, another status, or a wrong answer
 //! ends the run with an error: there is no number for a server that does not do its work.
 
