@@ -20,7 +20,7 @@ fn main() -> ExitCode {
         Command::Serve(flags) => run(&flags),
         Command::CheckConfig(flags) => check_config(&flags),
         Command::Completions { shell } => print(|out| cli::completions(shell, out)),
-        Command::Man => print(|out| cli::man(out)),
+        Command::Man => print(cli::man),
     };
     match ended {
         Ok(code) => code,

@@ -2,12 +2,11 @@
 
 use std::{io, net::SocketAddr, sync::Arc};
 
-use tokio::{
-    net::TcpListener,
-    signal::unix::{Signal, SignalKind, signal},
-};
+use tokio::net::TcpListener;
+#[cfg(unix)]
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
-use tracing::{info, warn};
+use tracing::warn;
 
 use crate::{
     backend::in_process::{self, InProcess},
@@ -71,7 +70,7 @@ fn listen_advice(error: &io::Error) -> String {
 /// [`ServeError`] when it cannot start. Once it listens, it ends only by a signal.
 pub async fn serve(loaded: Loaded) -> Result<(), ServeError> {
     let Loaded { config, warnings, .. } = loaded;
-    let log = telemetry::init(config.log.level.into(), config.log.format == LogFormat::Json)?;
+    let log = telemetry::init(config.log.level, config.log.format == LogFormat::Json)?;
     for warning in warnings {
         warn!("{warning}");
     }
@@ -100,7 +99,7 @@ pub async fn serve(loaded: Loaded) -> Result<(), ServeError> {
     let scheme = if tls.is_some() { "https" } else { "http" };
     log.listening(&format!("{scheme}://{bound}{}", config.path), resource.as_str(), metrics_url.as_deref());
     if matches!(config.auth, Auth::None) {
-        warn!("AUTHORIZATION IS OFF (--auth none): every program and every page on this machine may call every tool");
+        warn!("AUTHORIZATION IS OFF (--auth none): every program on this machine may call every tool");
     }
     server::serve(listener, gate, config.limits, tls, metrics, shutdown).await;
     side_tasks.close();
@@ -148,12 +147,14 @@ fn gate(
 }
 
 /// The signals that a service manager sends.
+#[cfg(unix)]
 struct Signals {
     terminate: Signal,
     interrupt: Signal,
     hang_up: Signal,
 }
 
+#[cfg(unix)]
 impl Signals {
     fn listen() -> io::Result<Self> {
         Ok(Self {
@@ -163,17 +164,32 @@ impl Signals {
         })
     }
 
+    /// Cancels `shutdown` at SIGTERM or SIGINT; reopens the audit file at SIGHUP.
     async fn watch(mut self, gate: Arc<Gate>, shutdown: CancellationToken) {
         loop {
             tokio::select! {
                 _ = self.terminate.recv() => break,
                 _ = self.interrupt.recv() => break,
-                _ = self.hang_up.recv() => {
-                    info!("opening the audit file again");
-                    gate.reopen_audit().await;
-                }
+                _ = self.hang_up.recv() => gate.reopen_audit().await,
             }
         }
         shutdown.cancel();
+    }
+}
+
+/// Elsewhere there is Ctrl-C.
+#[cfg(not(unix))]
+struct Signals;
+
+#[cfg(not(unix))]
+impl Signals {
+    fn listen() -> io::Result<Self> {
+        Ok(Self)
+    }
+
+    async fn watch(self, _gate: Arc<Gate>, shutdown: CancellationToken) {
+        if tokio::signal::ctrl_c().await.is_ok() {
+            shutdown.cancel();
+        }
     }
 }

@@ -502,12 +502,12 @@ scopes = []
     let config = good(&[("auth", "none"), ("config", &path)], &[]).config;
     let when = [("operation", "divide".into()), ("b", 16.into()), ("exact", true.into()), ("c", 1.5.into())];
     let expected = RawPolicy {
-        default_scopes: Some("mcp other".into()),
+        default_scopes: "mcp other".parse().ok(),
         rules: vec![
             policy::RawRule {
                 tool: Some("calculator".into()),
                 when: when.into_iter().map(|(name, value)| (name.into(), value)).collect(),
-                scopes: vec!["op:div".into()],
+                scopes: "op:div".parse().expect("a scope"),
                 line: 5,
                 ..Default::default()
             },
