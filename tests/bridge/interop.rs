@@ -10,7 +10,7 @@ use serde_json::Value;
 
 use crate::{
     common::bridge::{Bridge, CommandLine},
-    driver::{Guard, named, node, python, run, transcript},
+    driver::{Guard, finish, named, node, python, run, transcript},
 };
 
 const SECRET: &str = "the bridge's own secret at the authorization server";
@@ -40,7 +40,8 @@ fn python_sdk_in_both_eras() {
 #[test]
 fn every_sdk_with_a_token_of_a_real_authorization_server() {
     let server = AuthorizationServer::start();
-    let bridge = server.bridge("15s");
+    // Longer than the slowest machine needs for all three.
+    let bridge = server.bridge("5m");
     let signed_in = run(node("oauth-token.mjs").args([bridge.url(), &server.issuer, ALL_SCOPES]));
     let token = signed_in["access_token"].as_str().expect("an access token");
     for mut client in [node("client-v1.mjs"), node("client-v2.mjs"), python("client.py")] {
@@ -49,6 +50,19 @@ fn every_sdk_with_a_token_of_a_real_authorization_server() {
     }
     let asked = server.introspections();
     assert_eq!(asked, 1, "one token, one question within the cache time");
+}
+
+#[test]
+fn token_for_other_resource_is_refused() {
+    let server = AuthorizationServer::start();
+    let (bridge, other) = (server.bridge("0s"), server.bridge("0s"));
+    let signed_in = run(node("oauth-token.mjs").args([bridge.url(), &server.issuer, ALL_SCOPES]));
+    let token = signed_in["access_token"].as_str().expect("an access token");
+    let asked = server.introspections();
+    let refused = finish(node("client-v1.mjs").args(["http", other.url()]).env("MCP_TOKEN", token));
+    let complaint = String::from_utf8_lossy(&refused.stderr);
+    assert!(!refused.status.success() && complaint.contains("invalid_token"), "{complaint}");
+    assert_eq!(server.introspections(), asked + 1, "the token is active, so only its audience speaks against it");
 }
 
 #[test]
