@@ -186,3 +186,174 @@ fn scopes(value: Option<&Value>) -> ScopeSet {
         _ => ScopeSet::default(),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use serde_json::json;
+
+    use super::*;
+    use crate::token::stub::{NOW_SECONDS, RESOURCE, audiences, now};
+
+    const ISSUER: &str = "https://as.example";
+
+    fn rules() -> Rules {
+        Rules {
+            issuer: Issuer::new(ISSUER),
+            audiences: audiences(),
+            require_iss: false,
+            require_exp: false,
+            nbf_leeway: Duration::from_secs(5),
+        }
+    }
+
+    /// A good answer with some members replaced, or taken away by `null`.
+    fn good_but(changes: Value) -> Claims {
+        let mut answer = json!({
+            "active": true, "aud": RESOURCE, "sub": "user", "client_id": "client",
+            "scope": "op:add op:sub", "exp": NOW_SECONDS + 60,
+        });
+        for (name, value) in changes.as_object().expect("an object") {
+            answer[name] = value.clone();
+        }
+        Claims::parse(answer.to_string().as_bytes()).expect("an object")
+    }
+
+    #[test]
+    fn verdicts() {
+        use Inactive::{Audience, Expired, Issuer, NoPrincipal, NotBearer, NotYetValid};
+        let inactive = |why| Some(Refusal::Inactive(why));
+        let malformed = |what| Some(Refusal::Malformed(what));
+        let second = "urn:second";
+        let cases = [
+            (json!({}), None),
+            (json!({"aud": second}), None),
+            (json!({"aud": ["urn:other", RESOURCE]}), None),
+            (json!({"aud": null}), inactive(Audience)),
+            (json!({"aud": ""}), inactive(Audience)),
+            (json!({"aud": []}), inactive(Audience)),
+            (json!({"aud": "urn:other"}), inactive(Audience)),
+            (json!({"aud": format!("{RESOURCE}/")}), inactive(Audience)),
+            (json!({"aud": RESOURCE.to_uppercase()}), inactive(Audience)),
+            (json!({"aud": [RESOURCE, 1]}), inactive(Audience)),
+            (json!({"aud": [[RESOURCE]]}), inactive(Audience)),
+            (json!({"aud": {"0": RESOURCE}}), inactive(Audience)),
+            (json!({"aud": true}), inactive(Audience)),
+            (json!({"iss": ISSUER}), None),
+            (json!({"iss": format!("{ISSUER}/")}), inactive(Issuer)),
+            (json!({"iss": ""}), inactive(Issuer)),
+            (json!({"iss": [ISSUER]}), inactive(Issuer)),
+            (json!({"token_type": "bEaReR"}), None),
+            (json!({"token_type": "DPoP"}), inactive(NotBearer)),
+            (json!({"token_type": "access_token"}), inactive(NotBearer)),
+            (json!({"token_type": 1}), inactive(NotBearer)),
+            (json!({"cnf": {"jkt": "x"}}), inactive(NotBearer)),
+            (json!({"cnf": {}}), inactive(NotBearer)),
+            (json!({"cnf": false}), inactive(NotBearer)),
+            (json!({"exp": null}), None),
+            (json!({"exp": NOW_SECONDS}), inactive(Expired)),
+            (json!({"exp": NOW_SECONDS + 1}), None),
+            (json!({"exp": NOW_SECONDS as f64 + 0.5}), None),
+            (json!({"exp": NOW_SECONDS as f64 - 0.5}), inactive(Expired)),
+            (json!({"exp": 0}), inactive(Expired)),
+            (json!({"exp": -1}), inactive(Expired)),
+            (json!({"exp": -1e300}), inactive(Expired)),
+            (json!({"exp": 1e300}), None),
+            (json!({"exp": u64::MAX}), None),
+            (json!({"exp": (NOW_SECONDS + 60).to_string()}), malformed("exp is not a number")),
+            (json!({"exp": true}), malformed("exp is not a number")),
+            (json!({"nbf": NOW_SECONDS}), None),
+            (json!({"nbf": NOW_SECONDS + 5}), None),
+            (json!({"nbf": NOW_SECONDS + 6}), inactive(NotYetValid)),
+            (json!({"nbf": 1e300}), inactive(NotYetValid)),
+            (json!({"nbf": "0"}), malformed("nbf is not a number")),
+            (json!({"sub": null}), None),
+            (json!({"client_id": null}), None),
+            (json!({"sub": null, "client_id": null}), inactive(NoPrincipal)),
+            (json!({"sub": "", "client_id": ""}), inactive(NoPrincipal)),
+            (json!({"sub": 7}), malformed("sub is not a string")),
+            (json!({"client_id": ["client"]}), malformed("client_id is not a string")),
+        ];
+        for (changes, expected) in cases {
+            assert_eq!(rules().judge(&good_but(changes.clone()), now()).err(), expected, "{changes}");
+        }
+    }
+
+    #[test]
+    fn what_settings_require() {
+        let strict = Rules { require_exp: true, require_iss: true, ..rules() };
+        let check = |changes, expected| assert_eq!(strict.judge(&good_but(changes), now()).err(), expected);
+        check(json!({"iss": ISSUER}), None);
+        check(json!({"iss": ISSUER, "exp": null}), Some(Refusal::Inactive(Inactive::NoExpiry)));
+        check(json!({}), Some(Refusal::Inactive(Inactive::Issuer)));
+    }
+
+    #[test]
+    fn what_a_token_says() {
+        let token = |changes| rules().judge(&good_but(changes), now()).expect("good");
+        assert_eq!(token(json!({})).expires_at, Some(now() + Duration::from_secs(60)));
+        assert_eq!(token(json!({"exp": null})).expires_at, None);
+        assert_eq!(token(json!({})).principal(), "user");
+        assert_eq!(token(json!({"sub": null})).principal(), "client");
+
+        let scopes = |scope| token(json!({ "scope": scope })).scopes.to_string();
+        assert_eq!(scopes(json!("\top:add  op:div\n")), "op:add op:div");
+        assert_eq!(scopes(json!(["op:add", "op:div op:sub", 3])), "op:add op:div op:sub");
+        for nothing in [json!(null), json!(""), json!(" "), json!(1), json!({"op:add": true}), json!([])] {
+            assert_eq!(scopes(nothing), "");
+        }
+
+        let email = |claims| token(claims).email;
+        let address = Some("a@b.example".to_owned());
+        assert_eq!(email(json!({"email": "a@b.example"})), address);
+        assert_eq!(email(json!({"email": "a@b.example", "email_verified": true})), address);
+        assert_eq!(email(json!({"email": "a@b.example", "email_verified": false})), None);
+        assert_eq!(email(json!({"email": 1, "username": "a@b.example"})), address);
+        for nothing in ["", "a", "a@", "@b", "a@b@c", "a @b"] {
+            assert_eq!(email(json!({ "username": nothing })), None, "{nothing:?}");
+        }
+    }
+
+    #[test]
+    fn propelauth_answer() {
+        let answer = format!(
+            r#"{{"active":true,"username":"ada@example.com","scope":"op:add op:sub","sub":"7","aud":"{RESOURCE}",
+            "client_id":"c","exp":{},"iat":{NOW_SECONDS}}}"#,
+            NOW_SECONDS + 60
+        );
+        let claims = Claims::parse(answer.as_bytes()).expect("an object");
+        let token = rules().judge(&claims, now()).expect("good");
+        assert_eq!((token.principal(), token.email.as_deref()), ("7", Some("ada@example.com")));
+    }
+
+    #[test]
+    fn what_two_readers_could_read_differently_is_malformed() {
+        for text in [
+            r#"{"active":false,"active":true}"#,
+            r#"{"active":true,"aud":"a","aud":"b"}"#,
+            r#"{"active":true,"aud":"a","\u0061ud":"b"}"#,
+            r#"{"active":true} {}"#,
+            r#"{"active":true,"exp":1e400}"#,
+            r#"[true]"#,
+            r#""active""#,
+            "",
+        ] {
+            assert!(Claims::parse(text.as_bytes()).is_none(), "{text}");
+        }
+        for text in [r#"{}"#, r#"{"active":null}"#, r#"{"active":"true"}"#, r#"{"active":1}"#, r#"{"Active":true}"#] {
+            assert_eq!(Claims::parse(text.as_bytes()).expect(text).active(), None, "{text}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn no_answer_panics(bytes in proptest::collection::vec(any::<u8>(), 0..64)) {
+            let _ = Claims::parse(&bytes);
+        }
+
+        #[test]
+        fn no_date_panics(exp in any::<f64>(), nbf in any::<i64>()) {
+            let _ = rules().judge(&good_but(json!({"exp": exp, "nbf": nbf})), now());
+        }
+    }
+}

@@ -84,10 +84,22 @@ impl Endpoint {
     }
 
     /// Has a discovered URL asked for again: the server may have moved it.
-    pub(super) async fn forget(&self) {
-        if let Self::Discovered { known, .. } = self {
-            *known.lock().await = None;
+    pub(super) fn forget(&self) {
+        // Whoever holds the lock is asking at this moment.
+        if let Self::Discovered { known, .. } = self
+            && let Ok(mut known) = known.try_lock()
+        {
+            *known = None;
         }
+    }
+
+    /// Whether it can be reached without TLS, as far as one can know before asking.
+    pub(super) fn is_plain(&self) -> bool {
+        let url = match self {
+            Self::Configured(url) => Some(url),
+            Self::Discovered { candidates, .. } => candidates.first(),
+        };
+        url.is_some_and(|url| url.scheme() == "http")
     }
 }
 

@@ -40,9 +40,19 @@ pub(super) enum FetchError {
 }
 
 impl Fetcher {
-    pub(super) fn new() -> Result<Self, BuildError> {
+    /// Trusts what the platform trusts. A machine without trust roots is an error unless `plain`:
+    /// a minimal container whose authorization server is on loopback needs none.
+    pub(super) fn new(plain: bool) -> Result<Self, BuildError> {
         install_crypto_provider();
-        let client = reqwest::Client::builder()
+        match Self::builder().build() {
+            Ok(client) => Ok(Self(client)),
+            Err(_) if plain => Ok(Self(Self::builder().tls_certs_only([]).build().map_err(BuildError::Tls)?)),
+            Err(error) => Err(BuildError::Tls(error)),
+        }
+    }
+
+    fn builder() -> reqwest::ClientBuilder {
+        reqwest::Client::builder()
             .user_agent(concat!("mcp-bridge/", env!("CARGO_PKG_VERSION")))
             .redirect(redirect::Policy::none())
             .no_proxy()
@@ -54,9 +64,6 @@ impl Fetcher {
             // A lost HTTP/2 connection would fail every question until the kernel gives it up; a
             // lost HTTP/1.1 connection fails one.
             .http1_only()
-            .build()
-            .map_err(BuildError::Tls)?;
-        Ok(Self(client))
     }
 
     pub(super) async fn get_json(&self, url: &Url) -> Result<Answer, FetchError> {

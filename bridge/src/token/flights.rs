@@ -13,6 +13,7 @@ use futures_util::{
 use super::{Verdict, cache::TokenDigest, lock};
 
 type Flight = Shared<BoxFuture<'static, Verdict>>;
+type WeakFlight = WeakShared<BoxFuture<'static, Verdict>>;
 
 /// The questions under way, by token.
 ///
@@ -20,7 +21,7 @@ type Flight = Shared<BoxFuture<'static, Verdict>>;
 /// it goes away, and ends, unanswered, when the last one has gone.
 #[derive(Default)]
 pub(super) struct Flights {
-    under_way: Mutex<HashMap<TokenDigest, (u64, WeakShared<BoxFuture<'static, Verdict>>)>>,
+    under_way: Mutex<HashMap<TokenDigest, (u64, WeakFlight)>>,
     next_number: std::sync::atomic::AtomicU64,
 }
 

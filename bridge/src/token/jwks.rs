@@ -32,6 +32,8 @@ const REFRESH_AFTER: Duration = Duration::from_secs(10 * 60);
 /// Keys older than this are not used: a withdrawn key must stop working even when its issuer
 /// cannot be reached.
 const KEEP_AT_MOST: Duration = Duration::from_secs(60 * 60);
+/// How long a request waits for newer keys when it has usable ones.
+const REFRESH_PATIENCE: Duration = Duration::from_millis(500);
 /// Anybody can invent key IDs; the authorization server hears of it this often.
 const FETCH_AT_MOST_EVERY: Duration = Duration::from_secs(30);
 /// The same while there are no keys at all, when nothing works anyway.
@@ -68,9 +70,10 @@ type FetchResult = Result<(), Arc<str>>;
 impl KeyStore {
     /// Fetches nothing yet.
     pub(super) fn new(url: Option<Url>, issuer: &Issuer, observer: Arc<dyn Observer>) -> Result<Self, BuildError> {
+        let endpoint = Endpoint::new(url, issuer, Which::Jwks)?;
         Ok(Self(Arc::new(Inner {
-            fetcher: Fetcher::new()?,
-            endpoint: Endpoint::new(url, issuer, Which::Jwks)?,
+            fetcher: Fetcher::new(endpoint.is_plain())?,
+            endpoint,
             observer,
             state: Mutex::default(),
         })))
@@ -90,12 +93,15 @@ impl KeyStore {
         if known && now - held.at < REFRESH_AFTER {
             return decide(&held.keys, jws);
         }
-        match self.fetch(FETCH_AT_MOST_EVERY).await {
-            Ok(()) => self.held(Instant::now()).map_or(Err(unknown_key()), |fetched| decide(&fetched.keys, jws)),
-            // The keys are not too old to be used, only old enough to be fetched again.
-            Err(_) if known => decide(&held.keys, jws),
-            Err(why) => Err(unavailable(why)),
+        let fetch = self.fetch(FETCH_AT_MOST_EVERY);
+        if known {
+            // These keys are not too old to be used, only old enough to be fetched again: a server
+            // that hangs must not hold up every request meanwhile.
+            let _ = timeout(REFRESH_PATIENCE, fetch).await;
+        } else {
+            fetch.await.map_err(unavailable)?;
         }
+        decide(&self.held(Instant::now()).unwrap_or(held).keys, jws)
     }
 
     /// Whether there are keys to check with.
@@ -105,7 +111,7 @@ impl KeyStore {
             Some(fetched) if now - fetched.at < REFRESH_AFTER => Ok(()),
             Some(_) => {
                 // An outage shows when these keys end, not before: until then tokens are verified.
-                let _ = self.fetch(FETCH_AT_MOST_EVERY).await;
+                let _ = timeout(REFRESH_PATIENCE, self.fetch(FETCH_AT_MOST_EVERY)).await;
                 Ok(())
             }
             None => self.fetch(FIRST_FETCH_AT_MOST_EVERY).await,
@@ -176,7 +182,7 @@ impl Inner {
         if let Err(why) = &result {
             // At most one per two seconds: fetches are no more frequent.
             warn!(%why, "verifying with the keys at hand, if there are any");
-            self.endpoint.forget().await;
+            self.endpoint.forget();
         }
         let now = Instant::now();
         let mut state = lock(&self.state);

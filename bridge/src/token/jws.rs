@@ -11,6 +11,9 @@ use ring::signature::{
 };
 use serde::{Deserialize, Deserializer, de::IgnoredAny};
 
+/// Shorter RSA keys can be broken (RFC 7518 §3.3), longer ones are a way to make us calculate.
+const RSA_BYTES: std::ops::RangeInclusive<usize> = 2048 / 8..=8192 / 8;
+
 /// The algorithms that we accept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Algorithm {
@@ -136,7 +139,13 @@ impl Key {
         }
         let bytes = |text: Option<String>| BASE64_URL_SAFE_NO_PAD.decode(text?).ok();
         let material = match (jwk.kty.as_str(), jwk.crv.as_deref()) {
-            ("RSA", None) => Material::Rsa { n: positive(bytes(jwk.n)?)?, e: positive(bytes(jwk.e)?)? },
+            ("RSA", None) => {
+                let (n, e) = (positive(bytes(jwk.n)?)?, positive(bytes(jwk.e)?)?);
+                if !RSA_BYTES.contains(&n.len()) {
+                    return None;
+                }
+                Material::Rsa { n, e }
+            }
             ("EC", Some("P-256")) => {
                 let (x, y) = (bytes(jwk.x)?, bytes(jwk.y)?);
                 if x.len() != 32 || y.len() != 32 {

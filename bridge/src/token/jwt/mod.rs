@@ -75,3 +75,6 @@ impl TokenVerifier for JwtVerifier {
         async { self.keys.ready().await.map_err(|why| why.as_ref().to_owned()) }.boxed()
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -97,9 +97,10 @@ impl IntrospectionVerifier {
     pub fn new(settings: IntrospectionSettings, observer: Arc<dyn Observer>) -> Result<Self, BuildError> {
         let IntrospectionSettings { endpoint, issuer, client_id, client_secret, cache_ttl, require_exp, audiences } =
             settings;
+        let endpoint = Endpoint::new(endpoint, &issuer, Which::Introspection)?;
         Ok(Self(Arc::new(Asker {
-            fetcher: Fetcher::new()?,
-            endpoint: Endpoint::new(endpoint, &issuer, Which::Introspection)?,
+            fetcher: Fetcher::new(endpoint.is_plain())?,
+            endpoint,
             authorization: basic(&client_id, client_secret.expose())?,
             rules: Rules { issuer, audiences, require_iss: false, require_exp, nbf_leeway: NBF_LEEWAY },
             memory: (!cache_ttl.is_zero())
@@ -183,7 +184,7 @@ impl Asker {
             return not_asked(RESTING);
         };
         let reply = self.exchange(token, deadline).await;
-        self.take_note(&reply).await;
+        self.take_note(&reply);
         let (verdict, result) = self.judge(reply, now);
         self.observer.introspected(result, started.elapsed());
         verdict
@@ -209,7 +210,7 @@ impl Asker {
     }
 
     /// Draws the conclusions for everybody else from one reply.
-    async fn take_note(&self, reply: &Reply) {
+    fn take_note(&self, reply: &Reply) {
         match reply {
             Reply::Active(_) | Reply::Inactive => {
                 self.health.good();
@@ -234,7 +235,7 @@ impl Asker {
                 debug!(why, "introspection failed");
                 if self.breaker.failed() {
                     warn!(why, "the authorization server does not answer; asking it again every 2 s");
-                    self.endpoint.forget().await;
+                    self.endpoint.forget();
                 }
             }
         }
@@ -251,7 +252,7 @@ impl Asker {
         let mut random = [0; 24];
         getrandom::fill(&mut random).map_err(|error| format!("no random numbers: {error}"))?;
         let reply = self.exchange(&BASE64_URL_SAFE_NO_PAD.encode(random), deadline).await;
-        self.take_note(&reply).await;
+        self.take_note(&reply);
         match reply {
             Reply::Active(_) | Reply::Inactive | Reply::TokenRefused => Ok(()),
             Reply::CredentialsRefused(status) => Err(credentials_refused(status)),
@@ -330,3 +331,6 @@ fn basic(client_id: &str, client_secret: &str) -> Result<HeaderValue, BuildError
     value.set_sensitive(true);
     Ok(value)
 }
+
+#[cfg(test)]
+mod tests;
