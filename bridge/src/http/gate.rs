@@ -14,7 +14,7 @@ use http::{
     request::Parts,
 };
 use http_body_util::{BodyExt as _, LengthLimitError, Limited};
-use mcp_calculator::server::Era;
+use mcp_calculator::server::{Era, MODERN_VERSION};
 use tokio::{sync::Semaphore, time::Instant};
 use tracing::error;
 
@@ -155,6 +155,7 @@ impl Gate {
             Ok(response) => response,
             Err(refusal) => {
                 self.metrics.refused(refusal.reason());
+                record.allowed = false;
                 record.cause = Some(respond::cause(&refusal));
                 respond::refused(&refusal, &self.challenges)
             }
@@ -191,9 +192,10 @@ impl Gate {
         if ![Method::POST, Method::GET, Method::DELETE].contains(&head.method) {
             return Err(Refusal::MethodNotAllowed { allow: "GET, POST, DELETE, OPTIONS" });
         }
-        let _running = self.running.try_acquire().map_err(|_| Refusal::Overloaded)?;
         let _counted = self.metrics.request_in_flight();
         let (token, verified) = self.authenticate(&head.headers).await?;
+        // After the token, so that strangers whose tokens are being asked about take nobody's place.
+        let _running = self.running.try_acquire().map_err(|_| Refusal::Overloaded)?;
         record.caller = Some(Arc::clone(&verified));
         if let Some(rates) = &self.rates {
             rates.check(&verified).map_err(Refusal::RateLimited)?;
@@ -248,8 +250,10 @@ impl Gate {
             }
             Message::Notification(notification) => {
                 record.asks(&notification.method, None);
-                if era == Era::Legacy {
-                    self.session(&head.headers, caller, "null")?;
+                match (era, mirror.version) {
+                    (Era::Legacy, _) => self.session(&head.headers, caller, "null")?,
+                    (Era::Modern, None | Some(Ok(MODERN_VERSION))) => {}
+                    (Era::Modern, Some(_)) => return Err(Refusal::UnsupportedVersion),
                 }
                 record.allowed = true;
                 return Ok(respond::empty(StatusCode::ACCEPTED));
