@@ -1,0 +1,350 @@
+//! What operators see and do: health, metrics, the audit file, the log, and shutdown.
+
+use std::collections::HashSet;
+
+use hyper::body::Bytes;
+use serde_json::{Value, json};
+
+use crate::common::{
+    authorization_server::Fault,
+    bridge::{Scratch, accepts, field},
+    http::{Connection, Request},
+    mcp, wait_until,
+    world::{ALL_SCOPES, World},
+};
+
+#[test]
+fn health() {
+    let world = World::start();
+    let response = world.send(&Request::get("/healthz")).expect(200, "healthz");
+    assert_eq!(response.text().trim_end(), "ok");
+    let response = world.send(&Request::get("/readyz")).expect(200, "readyz");
+    assert_eq!(response.json()["ready"], true);
+    for path in ["/healthz", "/readyz"] {
+        world.send(&Request::new("HEAD", path)).expect(200, path);
+        world.send(&Request::post(path)).expect(405, path);
+        let response = world.send(&Request::get(path)).expect(200, path);
+        assert_eq!(response.header("Cache-Control"), Some("no-store"), "{path}");
+    }
+}
+
+/// Probes come by address or by whatever name the orchestrator uses.
+#[test]
+fn health_has_no_host_check() {
+    let world = World::start();
+    world.send(&Request::get("/healthz").header("Host", "10.1.2.3:8808")).expect(200, "healthz");
+    world.send(&Request::get("/readyz").header("Host", "pod.cluster.local")).expect(200, "readyz");
+}
+
+#[test]
+fn readiness_follows_the_authorization_server() {
+    let world = World::start();
+    world.server.fail(Fault::Status(500));
+    for number in 0..6 {
+        world.call(&format!("t{number}"), "add").expect(503, "outage");
+    }
+    let body = world.send(&Request::get("/readyz")).expect(503, "red").json();
+    assert_eq!(body["ready"], false);
+    assert!(body["reason"].as_str().is_some_and(|text| !text.is_empty()), "{body}");
+    world.send(&Request::get("/healthz")).expect(200, "restarting would not help");
+    world.server.fail(None);
+    wait_until("green again", || {
+        let _ = world.call(&world.token(""), "add");
+        world.send(&Request::get("/readyz")).status == 200
+    });
+}
+
+#[test]
+fn metrics_have_their_own_listener() {
+    let world = World::with(|line| line.flag("--metrics-listen", "127.0.0.1:0"));
+    let unconsented = world.token("");
+    let session = world.session(world.good());
+    world.call(&unconsented, "add").expect(403, "scope");
+    world.send(&mcp::call("add")).expect(401, "token");
+    world.send(&mcp::call("add").header("Origin", "https://evil.example")).expect(403, "origin");
+    let before = world.bridge.metrics();
+    for _ in 0..3 {
+        world.call(world.good(), "add").expect(200, "a call");
+    }
+    let response = Request::get("/metrics").send(world.bridge.metrics_address()).expect(200, "metrics");
+    let content_type = response.header("Content-Type").unwrap_or_default();
+    assert!(content_type.starts_with("application/openmetrics-text") || content_type.starts_with("text/plain"));
+    let page = response.text().to_owned();
+    let names: HashSet<&str> =
+        page.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split(' ').next()).collect();
+    for subject in
+        ["requests", "duration_seconds", "refusals", "introspection", "cache", "sessions", "streams", "connections"]
+    {
+        assert!(names.iter().any(|name| name.contains(subject)), "nothing about {subject} in {names:?}");
+    }
+    assert!(names.iter().all(|name| name.starts_with("mcp_bridge_") || name.starts_with("process_")), "{names:?}");
+    let sum = |page: &str, name: &str| -> f64 {
+        let samples = page.lines().filter(|line| line.starts_with(name));
+        samples.filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok()).sum()
+    };
+    let requests = "mcp_bridge_requests_total";
+    assert!(sum(&page, requests) >= sum(&before, requests) + 3.0, "{page}");
+    assert!(sum(&page, "mcp_bridge_refusals_total") >= 3.0, "{page}");
+    let reasons = page.lines().filter(|line| line.starts_with("mcp_bridge_refusals_total{")).count();
+    assert!(reasons >= 3, "refusals are told apart: {page}");
+    // Labels from a peer would be a way to fill the memory, and to read who calls.
+    for private in ["user-", "client-1", "example.com", session.as_str(), unconsented.as_str()] {
+        assert!(!page.contains(private), "{private} is in the metrics");
+    }
+    world.send(&Request::get("/metrics")).expect(404, "metrics on the public listener");
+    assert_eq!(
+        Request::post("/mcp").send(world.bridge.metrics_address()).status,
+        404,
+        "the endpoint on the metrics listener"
+    );
+    assert_eq!(Request::post("/metrics").send(world.bridge.metrics_address()).status, 405);
+}
+
+/// Paths and methods that clients invent do not become metrics.
+#[test]
+fn metrics_do_not_grow_with_what_clients_send() {
+    let world = World::with(|line| line.flag("--metrics-listen", "127.0.0.1:0"));
+    let provoke = |number: usize| {
+        world.send(&Request::get(&format!("/path-{number}")));
+        world.send(&Request::new(&format!("METHOD{number}"), "/mcp"));
+        world.send(&mcp::modern(&format!("method/{number}"), json!({})).bearer(world.good()));
+        let mut params = mcp::arguments("add");
+        params["name"] = format!("tool-{number}").into();
+        world.send(&mcp::modern("tools/call", params).bearer(world.good()));
+        world.send(&mcp::initialize(&format!("version-{number}")));
+    };
+    provoke(0);
+    let lines = world.bridge.metrics().lines().count();
+    for number in 1..10 {
+        provoke(number);
+    }
+    assert_eq!(world.bridge.metrics().lines().count(), lines, "{}", world.bridge.metrics());
+}
+
+#[test]
+fn the_audit_file_says_who_did_what() {
+    let scratch = Scratch::new();
+    let path = scratch.path("audit.jsonl");
+    let world = World::with(|line| line.flag("--audit-log", path.to_str().expect("UTF-8")));
+    let mut answer = world.answer("op:add");
+    answer["sub"] = "auditee".into();
+    let token = world.grant(&answer);
+    world.call(&token, "add").expect(200, "allowed");
+    world.call(&token, "divide").expect(403, "refused");
+    let records = || -> Vec<Value> {
+        let text = std::fs::read_to_string(&path).expect("the audit file");
+        let records = text.lines().map(|line| serde_json::from_str(line).expect("a record is a JSON line"));
+        records.filter(|record: &Value| record["subject"] == "auditee").collect()
+    };
+    // An allowed call is on record before it runs, so before its answer.
+    let found = records();
+    assert_eq!(found.len(), 2, "{found:?}");
+    for (record, decision, operation) in [(&found[0], "allowed", "add"), (&found[1], "refused", "divide")] {
+        assert_eq!(record["decision"], decision, "{record}");
+        assert_eq!(record["operation"], operation, "{record}");
+        assert_eq!(record["tool"], "calculator", "{record}");
+        assert_eq!(record["method"], "tools/call", "{record}");
+        assert_eq!(record["client_id"], "client-1", "{record}");
+        let time = record["time"].as_str().unwrap_or_default();
+        assert!(time.len() >= 20 && time.ends_with('Z') && time.as_bytes()[10] == b'T', "{record}");
+        assert!(record["request_id"].as_str().is_some_and(|id| !id.is_empty()), "{record}");
+        assert!(record.get("arguments").is_none(), "values are not recorded by default: {record}");
+    }
+    assert_eq!(found[1]["missing"], "op:div", "{}", found[1]);
+    assert_ne!(found[0]["request_id"], found[1]["request_id"]);
+    // Reading lists is nothing that anybody was allowed or refused to do to the tool.
+    let text = std::fs::read_to_string(&path).expect("the audit file");
+    assert!(!text.contains(&token), "a token is in the audit file");
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::PermissionsExt;
+        let mode = path.metadata().expect("the audit file").permissions().mode();
+        assert_eq!(mode & 0o077, 0, "others may read it: {mode:o}");
+    }
+}
+
+/// It is only ever appended to, and a value in it is there because somebody asked for it.
+#[test]
+fn the_audit_file_is_appended_to() {
+    let scratch = Scratch::new();
+    let old = "{\"old\":true}\n";
+    let path = scratch.file("audit.jsonl", old);
+    let world = World::with(|line| line.flag("--audit-log", &path).switch("--audit-arguments"));
+    let mut params = mcp::arguments("add");
+    params["arguments"]["a"] = json!(271_828);
+    world.send(&mcp::modern("tools/call", params).bearer(world.good())).expect(200, "a call");
+    let text = std::fs::read_to_string(&path).expect("the audit file");
+    assert!(text.starts_with(old), "{text}");
+    assert!(text.contains("271828"), "{text}");
+}
+
+/// An event of the kind that each request leaves behind, for this user.
+fn request_event(world: &World, subject: &str, status: u64) -> Value {
+    world.bridge.wait_for_event("of the request", |event| {
+        field(event, "subject") == Some(&json!(subject))
+            && field(event, "status") == Some(&json!(status))
+            && event["level"] == "INFO"
+    })
+}
+
+#[test]
+fn each_request_leaves_one_event() {
+    let world = World::with(|line| line.flag("--log-level", "debug"));
+    let user = |name: &str, scopes: &str| {
+        let mut answer = world.answer(scopes);
+        answer["sub"] = name.into();
+        world.grant(&answer)
+    };
+    let (alice, bob) = (user("alice", ALL_SCOPES), user("bob", "op:add"));
+    world.call(&alice, "add").expect(200, "allowed");
+    world.call(&bob, "divide").expect(403, "refused");
+    let allowed = request_event(&world, "alice", 200);
+    let refused = request_event(&world, "bob", 403);
+    for (event, decision) in [(&allowed, "allowed"), (&refused, "refused")] {
+        assert_eq!(field(event, "decision"), Some(&json!(decision)), "{event}");
+        assert_eq!(field(event, "client_id"), Some(&json!("client-1")), "{event}");
+        assert_eq!(field(event, "tool"), Some(&json!("calculator")), "{event}");
+        assert!(field(event, "request_id").is_some_and(|id| id.is_string() || id.is_number()), "{event}");
+        assert!(field(event, "elapsed_ms").is_some_and(Value::is_number), "{event}");
+    }
+    assert_eq!(field(&refused, "missing"), Some(&json!("op:div")), "{refused}");
+    assert_ne!(field(&allowed, "request_id"), field(&refused, "request_id"));
+    world.send(&mcp::call("add")).expect(401, "no token");
+    let anonymous = world.bridge.wait_for_event("of the refusal", |event| field(event, "status") == Some(&json!(401)));
+    assert_eq!(field(&anonymous, "decision"), Some(&json!("refused")), "{anonymous}");
+    world.runs();
+    let events = world.bridge.events();
+    let of = |subject: &str| {
+        let requests = events.iter().filter(|event| field(event, "elapsed_ms").is_some());
+        requests.filter(|event| field(event, "subject") == Some(&json!(subject))).count()
+    };
+    assert_eq!((of("alice"), of("bob")), (1, 1));
+}
+
+#[test]
+fn stdout_stays_empty_and_the_announcement_is_complete() {
+    let mut world = World::with(|line| line.flag("--log-level", "error").flag("--metrics-listen", "127.0.0.1:0"));
+    assert_eq!(world.bridge.url(), format!("http://{}/mcp", world.bridge.address()));
+    assert_eq!(world.bridge.resource(), world.bridge.url());
+    assert_ne!(world.bridge.address(), world.bridge.metrics_address());
+    world.bridge.sigterm();
+    assert!(world.bridge.wait().success());
+    assert!(world.bridge.stdout().is_empty());
+}
+
+/// What was accepted before SIGTERM is answered after it.
+#[test]
+fn shutdown_loses_nothing() {
+    let mut world = World::with(|line| line.flag("--drain-timeout", "8s"));
+    let address = world.bridge.address();
+    world.server.hold();
+    let asked = world.server.question_count();
+    let mut connections: Vec<Connection> = (0..10)
+        .map(|_| {
+            let token = world.token(ALL_SCOPES);
+            let mut connection = Connection::open(address);
+            connection.write(&mcp::call("add").bearer(&token).bytes(address));
+            connection
+        })
+        .collect();
+    wait_until("all of them are being checked", || world.server.question_count() == asked + 10);
+    world.bridge.sigterm();
+    wait_until("nothing new is accepted", || !accepts(address));
+    world.server.release();
+    for connection in &mut connections {
+        let response = connection.read_response(false).expect(200, "accepted before the end");
+        assert_eq!(mcp::text(&response.json()), "9");
+    }
+    assert_eq!(world.bridge.wait().code(), Some(0), "{}", world.bridge.log_text());
+}
+
+#[test]
+fn shutdown_ends_streams_and_idle_connections() {
+    let mut world = World::start();
+    let address = world.bridge.address();
+    let session = world.session(world.good());
+    let mut idle = Connection::open(address);
+    idle.write(&Request::get("/healthz").bytes(address));
+    idle.read_response(false).expect(200, "idle");
+    let stream = Request::get("/mcp").header("Accept", "text/event-stream").header("Mcp-Session-Id", &session);
+    let (head, mut stream) = stream.bearer(world.good()).open(address);
+    head.expect(200, "stream");
+    let started = std::time::Instant::now();
+    world.bridge.sigterm();
+    while stream.next_event().is_some() {}
+    assert!(idle.is_closed_by_peer());
+    assert_eq!(world.bridge.wait().code(), Some(0));
+    assert!(started.elapsed().as_secs() < 5, "open streams delayed the end by {:?}", started.elapsed());
+}
+
+/// A request that never ends does not keep the process for ever.
+#[test]
+fn shutdown_has_a_deadline() {
+    let mut world = World::with(|line| line.flag("--drain-timeout", "1s").flag("--body-timeout", "60s"));
+    let address = world.bridge.address();
+    let stuck = mcp::call("add").with("Content-Length", "1000").body("{").bearer(world.good());
+    let mut connection = Connection::open(address);
+    connection.write(&stuck.bytes(address));
+    world.call(world.good(), "add").expect(200, "the stuck request has arrived before this one");
+    world.bridge.sigterm();
+    let status = world.bridge.wait();
+    assert!(status.code().is_some(), "it ended by itself: {status:?}");
+    assert!(!accepts(address));
+}
+
+#[test]
+fn sigint_is_as_good_as_sigterm() {
+    let mut world = World::start();
+    let killed =
+        std::process::Command::new("/bin/kill").args(["-INT", &world.bridge.pid().to_string()]).env_clear().status();
+    assert!(killed.expect("kill starts").success());
+    assert_eq!(world.bridge.wait().code(), Some(0));
+}
+
+/// HTTP/2 without TLS, as proxies speak it to a backend.
+#[test]
+fn http_2_in_cleartext() {
+    let world = World::start();
+    let address = world.bridge.address();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+    runtime.block_on(async {
+        let stream = tokio::net::TcpStream::connect(address).await.expect("a connection");
+        let (mut sender, connection) = hyper::client::conn::http2::handshake(
+            hyper_util::rt::TokioExecutor::new(),
+            hyper_util::rt::TokioIo::new(stream),
+        )
+        .await
+        .expect("an HTTP/2 handshake");
+        let driver = tokio::spawn(connection);
+        let arguments = mcp::arguments("add");
+        let params = json!({ "name": arguments["name"], "arguments": arguments["arguments"], "_meta": mcp::meta() });
+        let body = json!({ "jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": params }).to_string();
+        let request = |token: Option<&str>| {
+            let mut builder = http::Request::post(format!("http://{address}/mcp"))
+                .header("content-type", "application/json")
+                .header("accept", "application/json, text/event-stream")
+                .header("mcp-protocol-version", mcp::MODERN)
+                .header("mcp-method", "tools/call")
+                .header("mcp-name", "calculator");
+            if let Some(token) = token {
+                builder = builder.header("authorization", format!("Bearer {token}"));
+            }
+            builder.body(http_body_util::Full::new(Bytes::from(body.clone()))).expect("a request")
+        };
+        let answers = futures_util::future::join_all((0..20).map(|_| sender.send_request(request(Some(world.good())))));
+        for answer in answers.await {
+            let answer = answer.expect("an answer");
+            assert_eq!((answer.status(), answer.version()), (http::StatusCode::OK, http::Version::HTTP_2));
+            let body = http_body_util::BodyExt::collect(answer.into_body()).await.expect("a body").to_bytes();
+            assert_eq!(mcp::text(&serde_json::from_slice(&body).expect("JSON")), "9");
+        }
+        let refused = sender.send_request(request(None)).await.expect("an answer");
+        assert_eq!(refused.status(), http::StatusCode::UNAUTHORIZED);
+        assert!(refused.headers().contains_key("www-authenticate"));
+        let foreign = http::Request::post("http://evil.example/mcp").body(http_body_util::Full::new(Bytes::new()));
+        let foreign = sender.send_request(foreign.expect("a request")).await.expect("an answer");
+        assert_eq!(foreign.status(), http::StatusCode::MISDIRECTED_REQUEST, ":authority counts as Host");
+        drop(sender);
+        driver.abort();
+    });
+}
