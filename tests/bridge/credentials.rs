@@ -27,6 +27,19 @@ fn check_refusal(case: &str, response: &Response) {
     assert!(error.is_string() || error.is_object(), "{case}: {response:?}");
 }
 
+/// The proof that the tool did not run is worth something only if it notices when it does.
+#[test]
+fn a_run_is_noticed() {
+    let world = World::start();
+    let before = world.runs();
+    world.call(world.good(), "add").expect(200, "a run");
+    world.call(world.good(), "divide").expect(200, "a run");
+    assert_eq!(world.runs(), before + 2);
+    let session = world.session(world.good());
+    world.send(&mcp::legacy_call(&session, "add").bearer(world.good())).expect(200, "a legacy run");
+    assert_eq!(world.runs(), before + 3);
+}
+
 #[test]
 fn without_a_bearer_token_the_client_is_told_where_to_get_one() {
     let world = World::start();

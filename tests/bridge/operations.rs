@@ -6,8 +6,8 @@ use hyper::body::Bytes;
 use serde_json::{Value, json};
 
 use crate::common::{
-    authorization_server::Fault,
-    bridge::{Scratch, accepts, field},
+    authorization_server::{AuthorizationServer, Fault},
+    bridge::{CommandLine, Scratch, accepts, field},
     http::{Connection, Request},
     mcp, wait_until,
     world::{ALL_SCOPES, World},
@@ -22,9 +22,6 @@ fn health() {
     assert_eq!(response.json()["ready"], true);
     for path in ["/healthz", "/readyz"] {
         world.send(&Request::new("HEAD", path)).expect(200, path);
-        world.send(&Request::post(path)).expect(405, path);
-        let response = world.send(&Request::get(path)).expect(200, path);
-        assert_eq!(response.header("Cache-Control"), Some("no-store"), "{path}");
     }
 }
 
@@ -97,7 +94,6 @@ fn metrics_have_their_own_listener() {
         404,
         "the endpoint on the metrics listener"
     );
-    assert_eq!(Request::post("/metrics").send(world.bridge.metrics_address()).status, 405);
 }
 
 /// Paths and methods that clients invent do not become metrics.
@@ -178,6 +174,75 @@ fn the_audit_file_is_appended_to() {
     assert!(text.contains("271828"), "{text}");
 }
 
+/// Log rotation: the file is moved away, then SIGHUP.
+#[test]
+fn the_audit_file_can_be_rotated() {
+    let scratch = Scratch::new();
+    let (path, moved) = (scratch.path("audit.jsonl"), scratch.path("audit.1"));
+    let world = World::with(|line| line.flag("--audit-log", path.to_str().expect("UTF-8")));
+    std::fs::rename(&path, &moved).expect("our own file");
+    world.bridge.signal("HUP");
+    wait_until("there is a new file", || path.exists());
+    let old = std::fs::read_to_string(&moved).expect("the old file");
+    let token = world.token(ALL_SCOPES);
+    world.call(&token, "multiply").expect(200, "a call");
+    assert!(std::fs::read_to_string(&path).expect("the new file").contains("multiply"));
+    assert_eq!(std::fs::read_to_string(&moved).expect("the old file"), old);
+}
+
+/// An audit that a full disk switches off is one that an attacker can switch off.
+#[cfg(target_os = "linux")]
+#[test]
+fn what_cannot_be_recorded_does_not_run() {
+    let server = AuthorizationServer::start();
+    let mut bridge = CommandLine::serve().introspection(&server).flag("--audit-log", "/dev/full").spawn();
+    let answer = json!({ "active": true, "sub": "u", "aud": bridge.resource(), "scope": ALL_SCOPES });
+    server.set("token", &answer);
+    let response = bridge.send(&mcp::call("add").bearer("token"));
+    assert!(matches!(response.status, 500 | 503), "{response:?}");
+    assert!(response.code().is_some() && response.header("WWW-Authenticate").is_none(), "{response:?}");
+    bridge.sigterm();
+    bridge.wait();
+    let ran = bridge
+        .events()
+        .into_iter()
+        .find(|event| event["target"].as_str().unwrap_or_default().starts_with("mcp_calculator"));
+    assert!(ran.is_none(), "{ran:?}");
+}
+
+/// No client ever sees another's answer.
+#[test]
+fn answers_are_never_mixed_up() {
+    let world = World::start();
+    std::thread::scope(|scope| {
+        for client in 0..16_u32 {
+            let world = &world;
+            scope.spawn(move || {
+                let token = world.token(ALL_SCOPES);
+                let session = (client % 2 == 0).then(|| world.session(&token));
+                for number in 0..30_u32 {
+                    let value = client * 1000 + number;
+                    let arguments = json!({ "operation": "add", "a": value, "b": 0.5 });
+                    let mut params = json!({ "name": "calculator", "arguments": arguments });
+                    // The same id from everybody: what tells answers apart is where they go.
+                    let request = match &session {
+                        Some(session) => {
+                            let body = json!({ "jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": params });
+                            mcp::legacy(session, &body)
+                        }
+                        None => {
+                            params["_meta"] = mcp::meta();
+                            mcp::modern("tools/call", params)
+                        }
+                    };
+                    let response = world.send(&request.bearer(&token)).expect(200, "under load");
+                    assert_eq!(mcp::text(&response.json()), format!("{value}.5"));
+                }
+            });
+        }
+    });
+}
+
 /// An event of the kind that each request leaves behind, for this user.
 fn request_event(world: &World, subject: &str, status: u64) -> Value {
     world.bridge.wait_for_event("of the request", |event| {
@@ -223,13 +288,17 @@ fn each_request_leaves_one_event() {
 
 #[test]
 fn stdout_stays_empty_and_the_announcement_is_complete() {
-    let mut world = World::with(|line| line.flag("--log-level", "error").flag("--metrics-listen", "127.0.0.1:0"));
-    assert_eq!(world.bridge.url(), format!("http://{}/mcp", world.bridge.address()));
-    assert_eq!(world.bridge.resource(), world.bridge.url());
-    assert_ne!(world.bridge.address(), world.bridge.metrics_address());
-    world.bridge.sigterm();
-    assert!(world.bridge.wait().success());
-    assert!(world.bridge.stdout().is_empty());
+    let server = AuthorizationServer::start();
+    let line = CommandLine::serve().introspection(&server).flag("--log-level", "error");
+    let mut bridge = line.flag("--metrics-listen", "127.0.0.1:0").spawn();
+    assert_eq!(bridge.url(), format!("http://{}/mcp", bridge.address()));
+    assert_eq!(bridge.resource(), bridge.url());
+    assert_ne!(bridge.address(), bridge.metrics_address());
+    bridge.send(&mcp::call("add")).expect(401, "no token");
+    bridge.sigterm();
+    assert!(bridge.wait().success());
+    assert!(bridge.stdout().is_empty());
+    assert_eq!(bridge.events().len(), 1, "only the announcement at this level:\n{}", bridge.log_text());
 }
 
 /// What was accepted before SIGTERM is answered after it.
@@ -295,9 +364,7 @@ fn shutdown_has_a_deadline() {
 #[test]
 fn sigint_is_as_good_as_sigterm() {
     let mut world = World::start();
-    let killed =
-        std::process::Command::new("/bin/kill").args(["-INT", &world.bridge.pid().to_string()]).env_clear().status();
-    assert!(killed.expect("kill starts").success());
+    world.bridge.signal("INT");
     assert_eq!(world.bridge.wait().code(), Some(0));
 }
 

@@ -34,11 +34,11 @@ fn without_authorization_it_says_what_would_make_it_start() {
         "PROPELAUTH_AUTH_URL",
         "PROPELAUTH_INTROSPECTION_CLIENT_ID",
         "PROPELAUTH_INTROSPECTION_CLIENT_SECRET",
-        "--issuer",
+        "MCP_BRIDGE_ISSUER",
         "--auth none",
     ];
     check_refused("nothing", &bare(), &words);
-    check_refused("only a public URL", &bare().flag("--public-url", "https://h.example"), &["--issuer"]);
+    check_refused("only a public URL", &bare().flag("--public-url", "https://h.example"), &["MCP_BRIDGE_ISSUER"]);
 }
 
 #[test]
@@ -66,15 +66,23 @@ fn without_authentication_only_on_this_machine_and_loudly() {
     let foreign = mcp::call("add").header("Origin", "https://evil.example");
     bridge.send(&foreign).expect(403, "Origin is still checked");
     bridge.wait_for_event("that warns", |event| event["level"] == "WARN" && event.to_string().contains("none"));
-    // There is no authorization server that metadata could name.
-    bridge.send(&Request::get("/.well-known/oauth-protected-resource/mcp")).expect(404, "metadata");
 
     let address = none.clone().flag("--listen", "0.0.0.0:0");
-    check_refused("all interfaces", &address, &["none", "loopback"]);
+    check_refused("all interfaces", &address, &["none", "127.0.0.1"]);
     let address = none.clone().flag("--listen", "[::]:0");
-    check_refused("all interfaces, IPv6", &address, &["none", "loopback"]);
+    check_refused("all interfaces, IPv6", &address, &["none", "127.0.0.1"]);
     let public = none.flag("--public-url", "https://h.example");
     check_refused("public URL", &public, &["none", "public"]);
+}
+
+/// Metadata must name an authorization server (MCP, "Authorization Server Location"); without one
+/// there is nothing to publish, and clients take the 404 for "no authorization".
+#[test]
+fn without_authentication_there_is_no_metadata() {
+    let bridge = CommandLine::serve().flag("--auth", "none").spawn();
+    for path in ["/.well-known/oauth-protected-resource", "/.well-known/oauth-protected-resource/mcp"] {
+        bridge.send(&Request::get(path)).expect(404, path);
+    }
 }
 
 /// The reference system's three settings, and nothing else.
@@ -135,10 +143,10 @@ fn every_problem_is_reported_at_once() {
         .flag("--session-idle", "soon")
         .env("MCP_BRIDGE_MAX_BODY_BYTES", "big");
     let words = [
-        "issuer",
+        "bridge.toml:3: plain http",
         "introspection_cash",
         "introspection_cache",
-        "rate_limit",
+        "bridge.toml:5: `many`",
         "--public-url",
         "--session-idle",
         "MCP_BRIDGE_MAX_BODY_BYTES",
@@ -166,7 +174,7 @@ fn single_mistakes() {
     let broken = scratch.file("broken.toml", "listen = [");
     let policy = scratch.file("policy.toml", "[[policy.rule]]\ntool = \"calculator\"\nscopes = [\"a\\\"b\"]\n");
     let unknown_rule = scratch.file("rule.toml", "[[policy.rule]]\ntol = \"calculator\"\nscopes = [\"a\"]\n");
-    let cases: [(&str, CommandLine, &[&str]); 19] = [
+    let cases: [(&str, CommandLine, &[&str]); 18] = [
         ("unknown flag", good().switch("--unknown"), &["--unknown"]),
         ("unknown subcommand", CommandLine::new("sreve"), &["sreve"]),
         ("listen", good().flag("--listen", "8808"), &["--listen", "8808"]),
@@ -181,9 +189,12 @@ fn single_mistakes() {
         ("path", good().flag("--path", "mcp"), &["--path"]),
         ("origin with path", good().flag("--allowed-origin", "https://a.example/x"), &["--allowed-origin"]),
         ("any origin", good().flag("--allowed-origin", "*"), &["--allowed-origin"]),
-        ("certificate without key", good().flag("--tls-cert", &key), &["--tls-key"]),
-        ("no certificate there", good().flag("--tls-cert", &missing).flag("--tls-key", &key), &["missing"]),
-        ("not a certificate", good().flag("--tls-cert", &key).flag("--tls-key", &key), &["key.pem"]),
+        ("certificate without key", good().flag("--tls-cert", &key), &["--tls-cert", "tls_key"]),
+        (
+            "no certificate there",
+            good().flag("--tls-cert", &missing).flag("--tls-key", &key),
+            &["--tls-cert", "No such file"],
+        ),
         ("no file there", good().flag("--config", &missing), &["missing"]),
         ("broken file", good().flag("--config", &broken), &["broken.toml"]),
         ("scope that needs escapes", good().flag("--config", &policy), &["policy.toml", "scope"]),
@@ -196,13 +207,22 @@ fn single_mistakes() {
                 .flag("--issuer", server.issuer())
                 .flag("--introspection-client-id", "id")
                 .env("MCP_BRIDGE_INTROSPECTION_CLIENT_SECRET_FILE", &missing),
-            &["missing"],
+            &["MCP_BRIDGE_INTROSPECTION_CLIENT_SECRET_FILE"],
         ),
     ];
     for (case, line, words) in cases {
         let stderr = check_refused(case, &line, words);
         assert!(!stderr.contains(CLIENT_SECRET), "{case}: {stderr}");
     }
+}
+
+#[test]
+fn tls_files_without_a_certificate_are_a_wrong_setting() {
+    let server = AuthorizationServer::start();
+    let scratch = Scratch::new();
+    let file = scratch.file("key.pem", "not a key");
+    let line = CommandLine::serve().introspection(&server).flag("--tls-cert", &file).flag("--tls-key", &file);
+    check_refused("not a certificate", &line, &["key.pem", "certificate"]);
 }
 
 /// `ps` shows flags to everybody.

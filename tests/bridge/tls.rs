@@ -98,7 +98,7 @@ fn both_http_versions_are_offered() {
 fn strangers_on_the_tls_port() {
     let identity = Identity::new();
     let server = AuthorizationServer::start();
-    let line = CommandLine::serve().introspection(&server).flag("--header-timeout", "500ms");
+    let line = CommandLine::serve().introspection(&server).flag("--header-timeout", "1s");
     let line = line.flag("--tls-cert", &identity.cert_file).flag("--tls-key", &identity.key_file);
     let bridge = line.spawn();
     let mut plain = Connection::open(bridge.address());

@@ -211,10 +211,6 @@ impl Bridge {
         request.send(self.address())
     }
 
-    pub(crate) fn pid(&self) -> u32 {
-        self.child.id()
-    }
-
     pub(crate) fn log_text(&self) -> String {
         self.log.lines.lock().expect("the log").0.join("\n")
     }
@@ -253,9 +249,15 @@ impl Bridge {
         others.unwrap_or_else(|| panic!("the calculator does not log its runs:\n{}", self.log_text()))
     }
 
-    pub(crate) fn sigterm(&self) {
-        let killed = Command::new("/bin/kill").args(["-TERM", &self.pid().to_string()]).env_clear().status();
+    /// Sends it a signal, like `TERM`.
+    pub(crate) fn signal(&self, name: &str) {
+        let killed =
+            Command::new("/bin/kill").arg(format!("-{name}")).arg(self.child.id().to_string()).env_clear().status();
         assert!(killed.expect("kill starts").success());
+    }
+
+    pub(crate) fn sigterm(&self) {
+        self.signal("TERM");
     }
 
     /// Waits for its end and for the last of its output.
@@ -324,6 +326,9 @@ impl Scratch {
     pub(crate) fn file(&self, name: &str, contents: impl AsRef<[u8]>) -> String {
         let path = self.path(name);
         std::fs::write(&path, contents).expect("a file in the temporary directory");
+        // Programs rightly complain about keys and secrets that everybody can read.
+        #[cfg(unix)]
+        std::fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o600)).expect("our own file");
         path.to_str().expect("temporary paths are UTF-8").to_owned()
     }
 }
