@@ -63,8 +63,7 @@ impl Cli {
             }
             Some(Command::Man) => {
                 let mut page = Vec::new();
-                // One page for everything: pages of their own would have to be installed, too.
-                clap_mangen::Man::new(Self::command().flatten_help(true)).render(&mut page)?;
+                clap_mangen::Man::new(Self::command()).render(&mut page)?;
                 print(&page)
             }
         }

@@ -20,6 +20,9 @@ const END_MAX: Duration = Duration::from_secs(60);
 /// How much of a server's stderr is kept to say why it failed.
 const STDERR_KEPT_BYTES: u64 = 8 * 1024;
 
+/// valgrind is found through the first; the second is how to compare numbers of worker threads.
+const INHERITED: [&str; 2] = ["PATH", "TOKIO_WORKER_THREADS"];
+
 /// A running server; killed when dropped.
 pub(crate) struct Server {
     child: Child,
@@ -32,15 +35,18 @@ pub(crate) struct Server {
 impl Server {
     /// Starts `command` and waits for a line on its stderr with the URL of its endpoint.
     ///
-    /// The environment is not inherited, apart from `PATH` and what `command` sets. stderr is read
+    /// The environment is not inherited, apart from `PATH`, `TOKIO_WORKER_THREADS` and what `command`
+    /// sets. stderr is read
     /// to its end, so that a server that logs is not slowed down by a full pipe.
     pub(crate) fn start(mut command: Command) -> Result<Self> {
         let set: Vec<_> =
             command.get_envs().map(|(key, value)| (key.to_owned(), value.map(ToOwned::to_owned))).collect();
         command.env_clear();
         command.envs(set.into_iter().filter_map(|(key, value)| Some((key, value?))));
-        if let Some(path) = std::env::var_os("PATH") {
-            command.env("PATH", path);
+        for key in INHERITED {
+            if let (Some(value), None) = (std::env::var_os(key), command.get_envs().find(|(set, _)| *set == key)) {
+                command.env(key, value);
+            }
         }
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
 

@@ -7,6 +7,7 @@ use clap::{
     builder::{PossibleValue, StringValueParser, TypedValueParser},
 };
 use clap_complete::Shell;
+use clap_mangen::roff::{Roff, bold, roman};
 
 use crate::config::{
     raw::Flags,
@@ -19,7 +20,7 @@ use crate::config::{
 #[command(about = "Put an MCP server on the network, for authorized clients only")]
 #[command(long_about = "Put an MCP server on the network as an OAuth 2.1-protected streamable HTTP endpoint.\n\n\
                   This version serves the calculator.")]
-#[command(after_help = EXAMPLES, after_long_help = EXAMPLES)]
+#[command(after_help = epilogue())]
 pub struct Cli {
     /// What to do.
     #[command(subcommand)]
@@ -30,13 +31,13 @@ pub struct Cli {
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Serve the calculator over streamable HTTP
-    #[command(next_line_help = true, after_help = SERVE_NOTES, after_long_help = SERVE_NOTES)]
+    #[command(next_line_help = true, after_help = settings_epilogue())]
     Serve(Flags),
     /// Say what is wrong with the settings, or what they are and where each comes from
     ///
     /// Takes the flags of `serve`, opens no socket, and ends with 0 when `serve` would start and with 2
     /// when it would not.
-    #[command(next_line_help = true, after_help = SERVE_NOTES, after_long_help = SERVE_NOTES)]
+    #[command(next_line_help = true, after_help = settings_epilogue())]
     CheckConfig(Flags),
     /// Print a completion script for a shell
     Completions {
@@ -58,7 +59,7 @@ pub fn completions(shell: Shell, out: &mut impl Write) -> io::Result<()> {
     out.write_all(&script)
 }
 
-/// Prints the manual page: the program, then the settings of `serve`.
+/// Prints the manual page: the commands, then the settings of `serve` and `check-config`.
 ///
 /// # Errors
 /// When `out` cannot be written.
@@ -66,51 +67,64 @@ pub fn man(out: &mut impl Write) -> io::Result<()> {
     let mut command = Cli::command();
     command.build();
     let serve = command.find_subcommand("serve").cloned().unwrap_or_default();
+    let mut commands = Roff::new();
+    commands.control("SH", ["COMMANDS"]);
+    for subcommand in command.get_subcommands() {
+        let about = subcommand.get_long_about().or(subcommand.get_about()).map(ToString::to_string);
+        commands.control("TP", []).text([bold(subcommand.get_name())]).text([roman(about.unwrap_or_default())]);
+    }
+    let mut notes = Roff::new();
+    notes.control("SH", ["SETTINGS"]);
+    for paragraph in NOTES.split("\n\n") {
+        notes.control("PP", []).text([roman(paragraph)]);
+    }
+    // The page indents by itself.
+    let examples = EXAMPLES.trim_start().replace("\n  ", "\n");
+    notes.control("SH", ["EXAMPLES"]).control("nf", []).text([roman(examples)]).control("fi", []);
+    notes.control("SH", ["EXIT STATUS"]).text([roman(EXIT_CODES)]);
+
     let page = clap_mangen::Man::new(command);
     page.render_title(out)?;
     page.render_name_section(out)?;
     page.render_synopsis_section(out)?;
     page.render_description_section(out)?;
-    page.render_subcommands_section(out)?;
-    let serve = clap_mangen::Man::new(serve);
-    serve.render_options_section(out)?;
-    serve.render_extra_section(out)?;
-    page.render_version_section(out)
+    commands.to_writer(out)?;
+    clap_mangen::Man::new(serve).render_options_section(out)?;
+    notes.to_writer(out)
 }
 
-const EXAMPLES: &str = "\
-Examples:
-  Try it on this machine, without authorization:
-    mcp-bridge serve --auth none
-
-  Serve claude.ai and others through ngrok, with users from PropelAuth:
-    export PROPELAUTH_AUTH_URL=https://auth.example.com
-    export PROPELAUTH_INTROSPECTION_CLIENT_ID=... PROPELAUTH_INTROSPECTION_CLIENT_SECRET=...
-    ngrok http 8808 & mcp-bridge serve --public-url https://NAME.ngrok.app
-
-  See what would be served, and where each setting comes from:
-    mcp-bridge check-config --config bridge.toml
-
-Exit codes: 0 done, 1 failed while running, 2 wrong flags or settings.";
-
-const SERVE_NOTES: &str = "\
+const NOTES: &str = "\
 Every setting is a flag (--public-url), an environment variable (MCP_BRIDGE_PUBLIC_URL) or a key of
-the --config file (public_url = \"…\"); the first of these that is given counts. Several values are
+the --config file (public_url = \"...\"); the first of these that is given counts. Several values are
 separated by commas in the environment, and are an array in the file. Durations are written like
 500ms, 15s or 30m, sizes like 4MiB.
 
 The client secret comes from MCP_BRIDGE_INTROSPECTION_CLIENT_SECRET or from a file, never from a
 flag. PROPELAUTH_AUTH_URL, PROPELAUTH_INTROSPECTION_CLIENT_ID and
-PROPELAUTH_INTROSPECTION_CLIENT_SECRET together are enough to start.
+PROPELAUTH_INTROSPECTION_CLIENT_SECRET together are enough to start.";
 
-Examples:
+const EXAMPLES: &str = "\
   Try it on this machine, without authorization:
     mcp-bridge serve --auth none
 
-  Serve claude.ai and others through ngrok, with users from PropelAuth:
+  Let the users of a PropelAuth project in, from claude.ai and others, through ngrok:
     export PROPELAUTH_AUTH_URL=https://auth.example.com
     export PROPELAUTH_INTROSPECTION_CLIENT_ID=... PROPELAUTH_INTROSPECTION_CLIENT_SECRET=...
-    ngrok http 8808 & mcp-bridge serve --public-url https://NAME.ngrok.app";
+    ngrok http --url https://NAME.ngrok.app 8808 &
+    mcp-bridge serve --public-url https://NAME.ngrok.app
+
+  See what would be served, and where each setting comes from:
+    mcp-bridge check-config --config bridge.toml";
+
+const EXIT_CODES: &str = "0 done, 1 failed while running, 2 wrong flags or settings.";
+
+fn epilogue() -> String {
+    format!("Examples:\n{EXAMPLES}\n\nExit codes: {EXIT_CODES}")
+}
+
+fn settings_epilogue() -> String {
+    format!("{NOTES}\n\n{}", epilogue())
+}
 
 impl clap::Args for Flags {
     fn augment_args(command: ClapCommand) -> ClapCommand {
@@ -143,12 +157,14 @@ impl FromArgMatches for Flags {
 /// else, and not alone.
 fn arg(setting: &Setting) -> Arg {
     let default = setting.default.map(|default| format!(" [default: {default}]")).unwrap_or_default();
-    let help = format!("{}{default} [env: {}]", setting.help, setting.variable());
+    let short = format!("{}{default}", setting.help);
+    let long = format!("{}\n{}", setting.help, format!("{default} [env: {}]", setting.variable()).trim_start());
     let arg = Arg::new(setting.key)
         .long(setting.flag_name())
         .help_heading(setting.heading)
         .value_name(setting.value_name)
-        .help(help)
+        .help(short)
+        .long_help(long)
         .hide_possible_values(true);
     match setting.kind {
         Kind::One | Kind::Secret => arg,
@@ -236,6 +252,6 @@ mod tests {
         let page = String::from_utf8_lossy(&page);
         assert!(page.starts_with(".ie"), "{page}");
         assert!(page.contains("MCP_BRIDGE_INTROSPECTION_CACHE"), "{page}");
-        assert!(page.contains(".SH LIMITS"), "{page}");
+        assert!(page.contains(".SH LIMITS") && page.contains(".SH EXAMPLES"), "{page}");
     }
 }

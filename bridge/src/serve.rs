@@ -23,7 +23,12 @@ use crate::{
         audit::{Audit, AuditError},
         metrics::Metrics,
     },
-    token::{Issuer, TokenVerifier, nobody::Nobody},
+    token::{
+        Audiences, BuildError, Issuer, TokenVerifier,
+        introspection::{IntrospectionSettings, IntrospectionVerifier},
+        jwt::{JwtSettings, JwtVerifier},
+        nobody::Nobody,
+    },
 };
 
 /// Why the server could not start.
@@ -43,6 +48,9 @@ pub enum ServeError {
     /// Certificate or key.
     #[error(transparent)]
     Tls(#[from] TlsError),
+    /// Who decides about tokens.
+    #[error(transparent)]
+    Verifier(#[from] BuildError),
     /// The audit file.
     #[error(transparent)]
     Audit(#[from] AuditError),
@@ -82,8 +90,7 @@ pub async fn serve(loaded: Loaded) -> Result<(), ServeError> {
 
     let (listener, bound) = listen(config.listen).await?;
     let resource = config.resource(bound)?;
-    let policy = config.policy.as_ref().map_or_else(in_process::policy, |raw| raw.policy());
-    let gate = Arc::new(gate(&config, &resource, bound, policy, audit, &metrics));
+    let gate = Arc::new(gate(&config, &resource, bound, audit, &metrics)?);
 
     let shutdown = CancellationToken::new();
     let side_tasks = TaskTracker::new();
@@ -114,19 +121,49 @@ async fn listen(address: SocketAddr) -> Result<(TcpListener, SocketAddr), ServeE
     Ok((listener, bound))
 }
 
+/// Who decides about tokens, and who issues them.
+fn verifier(
+    auth: &Auth,
+    resource: &ResourceUri,
+    policy: &Policy,
+    metrics: &Arc<Metrics>,
+) -> Result<(Arc<dyn TokenVerifier>, Option<Issuer>), BuildError> {
+    let observer = Arc::clone(metrics);
+    Ok(match auth {
+        Auth::None => (Arc::new(Nobody::new(policy.scopes().clone())), None),
+        Auth::Introspection(auth) => {
+            let settings = IntrospectionSettings {
+                endpoint: auth.endpoint.clone(),
+                issuer: auth.issuer.clone(),
+                client_id: auth.client_id.clone(),
+                client_secret: auth.client_secret.clone(),
+                cache_ttl: auth.cache,
+                require_exp: auth.require_exp,
+                audiences: Audiences::new(resource, auth.accepted_audiences.iter().cloned()),
+            };
+            (Arc::new(IntrospectionVerifier::new(settings, observer)?), Some(auth.issuer.clone()))
+        }
+        Auth::Jwt(auth) => {
+            let settings = JwtSettings {
+                jwks_url: auth.jwks_url.clone(),
+                issuer: auth.issuer.clone(),
+                audiences: Audiences::new(resource, auth.accepted_audiences.iter().cloned()),
+            };
+            (Arc::new(JwtVerifier::new(settings, observer)?), Some(auth.issuer.clone()))
+        }
+    })
+}
+
 fn gate(
     config: &Config,
     resource: &ResourceUri,
     bound: SocketAddr,
-    policy: Policy,
     audit: Option<Audit>,
     metrics: &Arc<Metrics>,
-) -> Gate {
-    let (verifier, issuer): (Arc<dyn TokenVerifier>, Option<Issuer>) = match &config.auth {
-        Auth::None => (Arc::new(Nobody::new(policy.scopes().clone())), None),
-        Auth::Introspection(_) | Auth::Jwt(_) => unimplemented!(),
-    };
-    Gate::new(Setup {
+) -> Result<Gate, BuildError> {
+    let policy = config.policy.as_ref().map_or_else(in_process::policy, |raw| raw.policy());
+    let (verifier, issuer) = verifier(&config.auth, resource, &policy, metrics)?;
+    Ok(Gate::new(Setup {
         resource,
         path: &config.path,
         bound,
@@ -143,7 +180,7 @@ fn gate(
         limit_rates: !matches!(config.auth, Auth::None),
         audit,
         metrics: Arc::clone(metrics),
-    })
+    }))
 }
 
 /// The signals that a service manager sends.

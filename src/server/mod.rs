@@ -90,7 +90,7 @@ pub fn call_tool(
         Ok(Arguments { operation, a, b }) => evaluate(operation, a, b).map_err(|error| error.to_string()),
         Err(problems @ InvalidArguments::Members(_)) => Err(problems.to_string()),
         Err(malformed @ InvalidArguments::NotAnObject) => {
-            return Err(ErrorData::invalid_params(malformed.to_string(), None));
+            return Err(ErrorData::invalid_params(format!("Invalid params: {malformed}"), None));
         }
     };
     let mut result = match text {

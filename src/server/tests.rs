@@ -100,7 +100,7 @@ fn malformed_requests_are_protocol_errors() {
     check("Calculator", None, "Unknown tool: Calculator (the only tool is calculator)");
     check("a\n\u{1b}b", None, r"Unknown tool: a\n\u{1b}b (the only tool is calculator)");
     for arguments in ["[1]", "null", "3", "\"x\"", "true", ""] {
-        check(TOOL_NAME, Some(arguments), "arguments must be an object with operation, a and b");
+        check(TOOL_NAME, Some(arguments), "Invalid params: arguments must be an object with operation, a and b");
     }
 }
 

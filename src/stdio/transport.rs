@@ -2,7 +2,7 @@
 //! on the answer.
 
 use std::{
-    future::{Future, pending},
+    future::{Future, pending, ready},
     io,
 };
 
@@ -20,7 +20,10 @@ use serde::Serialize;
 use serde_json::value::RawValue;
 use tokio::{
     io::AsyncRead,
-    sync::{mpsc, oneshot},
+    sync::{
+        mpsc::{self, OwnedPermit},
+        oneshot,
+    },
 };
 
 use super::{
@@ -34,12 +37,18 @@ use crate::server::Era;
 pub(super) struct Stdio<R> {
     lines: Lines<R>,
     answers: mpsc::Sender<Vec<u8>>,
-    /// The id of the request that the runtime is answering.
-    answering: Option<Id>,
+    /// The request that the runtime is answering.
+    answering: Option<Answering>,
     /// Whether a client of the legacy era has introduced itself.
     initialized: bool,
     /// Tells why reading or answering came to an end, if it was not the end of the input.
     failed: Option<oneshot::Sender<io::Error>>,
+}
+
+/// What is kept of a request until its answer comes.
+struct Answering {
+    id: Id,
+    room: OwnedPermit<Vec<u8>>,
 }
 
 impl<R: AsyncRead + Unpin> Stdio<R> {
@@ -63,19 +72,17 @@ impl<R: AsyncRead + Unpin + Send> Transport<RoleServer> for Stdio<R> {
     type Error = io::Error;
 
     fn send(&mut self, message: TxJsonRpcMessage<RoleServer>) -> impl Future<Output = io::Result<()>> + Send + 'static {
-        // Only answers: the calculator sends no requests and no notifications of its own.
-        let line = self.answering.take().and_then(|id| match message {
-            JsonRpcMessage::Response(response) => Some(result_line(&id, &response.result)),
-            JsonRpcMessage::Error(error) => Some(error_line(Some(&id), &error.error)),
-            JsonRpcMessage::Request(_) | JsonRpcMessage::Notification(_) => None,
-        });
-        let answers = self.answers.clone();
-        async move {
-            match line {
-                Some(line) => answers.send(line?).await.map_err(|_| io::ErrorKind::BrokenPipe.into()),
-                None => Ok(()),
-            }
-        }
+        ready(self.answering.take().map_or(Ok(()), |Answering { id, room }| {
+            // Put into the queue here and not in the future, so that answers keep their order.
+            let line = match message {
+                JsonRpcMessage::Response(response) => result_line(&id, &response.result),
+                JsonRpcMessage::Error(error) => error_line(Some(&id), &error.error),
+                // The calculator sends no requests and no notifications of its own.
+                JsonRpcMessage::Request(_) | JsonRpcMessage::Notification(_) => return Ok(()),
+            };
+            room.send(line?);
+            Ok(())
+        }))
     }
 
     /// The next well-formed request. What is not one is answered or passed over here.
@@ -89,7 +96,7 @@ impl<R: AsyncRead + Unpin + Send> Transport<RoleServer> for Stdio<R> {
         }
         loop {
             // Without a reader at the other end there is no use in going on.
-            let room = self.answers.reserve().await.ok()?;
+            let room = self.answers.clone().reserve_owned().await.ok()?;
             let line = tokio::select! {
                 line = self.lines.next() => line,
                 () = self.answers.closed() => return None,
@@ -99,7 +106,7 @@ impl<R: AsyncRead + Unpin + Send> Transport<RoleServer> for Stdio<R> {
                 Ok(Some(Message::Refused(id, error))) => error_line(id.as_deref(), &error),
                 Ok(Some(Message::Request(id, request))) => {
                     self.initialized |= matches!(request, Request::Initialize { .. });
-                    self.answering = Some(id);
+                    self.answering = Some(Answering { id, room });
                     // The client's own id is put back in `send`; there is never a second request.
                     return Some(JsonRpcMessage::request(typed(request), RequestId::Number(0)));
                 }
@@ -107,9 +114,8 @@ impl<R: AsyncRead + Unpin + Send> Transport<RoleServer> for Stdio<R> {
                 Err(error) => Err(error),
             };
             match refusal {
-                Ok(line) => room.send(line),
+                Ok(line) => drop(room.send(line)),
                 Err(error) => {
-                    drop(room);
                     self.fail(error);
                     return None;
                 }

@@ -22,7 +22,8 @@ const PATIENCE: Duration = Duration::from_secs(90);
 pub(crate) fn file(name: &str) -> PathBuf {
     // The calculator's package is the repository's root, the bridge's is one below.
     let package = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let folder = [package.join("tests/interop"), package.join("../tests/interop")].into_iter().find(|path| path.is_dir());
+    let folder =
+        [package.join("tests/interop"), package.join("../tests/interop")].into_iter().find(|path| path.is_dir());
     let path = folder.expect("this file is in that folder").join(name);
     assert!(path.exists(), "{} is missing: run tests/run first, which installs it", path.display());
     path

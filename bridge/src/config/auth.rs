@@ -21,7 +21,7 @@ pub(super) const PROPELAUTH_VARIABLES: [&str; 3] =
     [PROPELAUTH_AUTH_URL, PROPELAUTH_INTROSPECTION_CLIENT_ID, PROPELAUTH_INTROSPECTION_CLIENT_SECRET];
 const PROPELAUTH_AUTH_URL: &str = "PROPELAUTH_AUTH_URL";
 const PROPELAUTH_INTROSPECTION_CLIENT_ID: &str = "PROPELAUTH_INTROSPECTION_CLIENT_ID";
-const PROPELAUTH_INTROSPECTION_CLIENT_SECRET: &str = "PROPELAUTH_INTROSPECTION_CLIENT_SECRET";
+pub(super) const PROPELAUTH_INTROSPECTION_CLIENT_SECRET: &str = "PROPELAUTH_INTROSPECTION_CLIENT_SECRET";
 
 /// Longer than this, consent that was withdrawn would stay in force for no good reason.
 const CACHE_MAX: Duration = Duration::from_secs(10 * 60);
@@ -129,7 +129,7 @@ fn derived_mode(r: &mut Resolver<'_>) -> Option<Mode> {
     }
     let own = OF_INTROSPECTION.iter().any(|setting| r.is_written(setting)) || r.is_written(&s::ISSUER);
     if own || has_own_secret(r) || has_propelauth(r) {
-        r.implied.push((&s::AUTH, "introspection".into(), Source::Derived("introspection is set up")));
+        r.implied.push((&s::AUTH, "introspection".into(), Source::Derived("because introspection is set up")));
         return Some(Mode::Introspection);
     }
     r.problems.push(Problem::nowhere(NOTHING_SET.trim_end()));
@@ -180,23 +180,12 @@ fn warn_about_unused(r: &mut Resolver<'_>, mode: Mode) {
 /// Fills what our own settings leave open from the identity provider's three variables.
 fn propelauth(r: &mut Resolver<'_>, parts: &mut Parts) {
     let raw = r.raw;
-    if let Some(written) = raw.propelauth.get(PROPELAUTH_AUTH_URL) {
-        let place = &written.source;
-        let base = written.texts.concat();
-        match parse::issuer(&base) {
-            Err(error) => r.problems.push(Problem::at(place.clone(), error)),
-            Ok(base) => {
-                let issuer = format!("{}/oauth/2.1", base.trim_end_matches('/'));
-                if !r.is_written(&s::ISSUER) {
-                    r.implied.push((&s::ISSUER, issuer.clone(), place.clone()));
-                    parts.issuer = Some(issuer.clone());
-                }
-                let endpoint = format!("{issuer}/introspect");
-                if !r.is_written(&s::INTROSPECTION_URL) {
-                    parts.endpoint = Url::parse(&endpoint).ok();
-                    r.implied.push((&s::INTROSPECTION_URL, endpoint, place.clone()));
-                }
-            }
+    if let Some(written) = raw.propelauth.get(PROPELAUTH_AUTH_URL)
+        && !(r.is_written(&s::ISSUER) && r.is_written(&s::INTROSPECTION_URL))
+    {
+        match parse::issuer(&written.texts.concat()) {
+            Err(error) => r.problems.push(Problem::at(written.source.clone(), error)),
+            Ok(base) => propelauth_urls(r, parts, base.trim_end_matches('/'), &written.source),
         }
     }
     if let Some(written) = raw.propelauth.get(PROPELAUTH_INTROSPECTION_CLIENT_ID)
@@ -212,6 +201,22 @@ fn propelauth(r: &mut Resolver<'_>, parts: &mut Parts) {
     let own = has_own_secret(r) || r.is_written(&s::INTROSPECTION_CLIENT_SECRET_FILE);
     if !own && let Some(secret) = raw.secrets.get(PROPELAUTH_INTROSPECTION_CLIENT_SECRET) {
         parts.client_secret = secret_from_variable(r, PROPELAUTH_INTROSPECTION_CLIENT_SECRET, secret);
+    }
+}
+
+fn propelauth_urls(r: &mut Resolver<'_>, parts: &mut Parts, base: &str, source: &Source) {
+    let issuer = format!("{base}/oauth/2.1");
+    let endpoint = format!("{issuer}/introspect");
+    if !r.is_written(&s::ISSUER) {
+        r.implied.push((&s::ISSUER, issuer.clone(), source.clone()));
+        parts.issuer = Some(issuer);
+    } else if parts.issuer.as_ref().is_some_and(|own| *own != issuer) {
+        r.warnings
+            .push(format!("tokens of the configured issuer are introspected at {endpoint}; set introspection_url"));
+    }
+    if !r.is_written(&s::INTROSPECTION_URL) {
+        parts.endpoint = Url::parse(&endpoint).ok();
+        r.implied.push((&s::INTROSPECTION_URL, endpoint, source.clone()));
     }
 }
 

@@ -81,7 +81,11 @@ impl fmt::Display for Loaded {
         if !self.warnings.is_empty() {
             writeln!(f)?;
         }
-        match self.config.resource(self.config.listen) {
+        let config = &self.config;
+        match config.resource(config.listen) {
+            Ok(_) if config.public_url.is_none() && config.listen.port() == 0 => {
+                write!(f, "\nThe settings are good. The port is picked at start")
+            }
             Ok(resource) => write!(f, "\nThe settings are good. Clients use {resource}"),
             Err(error) => write!(f, "\n{error}"),
         }

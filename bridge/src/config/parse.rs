@@ -17,16 +17,26 @@ pub(super) type Parsed<T> = Result<T, String>;
 /// One year: longer is a mistake, and would overflow sums of times.
 const DURATION_MAX: Duration = Duration::from_secs(365 * 24 * 3600);
 
-/// `text` as an error may show it: on one line, without control characters, not too long.
+/// `text` on one line, without anything that a terminal would act on.
+pub(super) fn escaped(text: &str) -> String {
+    let mut escaped = String::with_capacity(text.len());
+    for char in text.chars() {
+        match char {
+            // Trouble in a string literal, not on a terminal.
+            '\\' | '\'' | '"' => escaped.push(char),
+            _ => escaped.extend(char.escape_debug()),
+        }
+    }
+    escaped
+}
+
+/// `text` as an error shows it: [`escaped`], and not too long.
 pub(super) fn shown(text: &str) -> String {
     const SHOWN_CHARS: usize = 80;
-    let mut shown = text.chars().take(SHOWN_CHARS).flat_map(char::escape_debug).collect::<String>();
-    // `escape_debug` is for string literals; quotes are no trouble here.
-    shown = shown.replace("\\\"", "\"").replace("\\'", "'");
-    if text.chars().nth(SHOWN_CHARS).is_some() {
-        shown.push('…');
+    match text.char_indices().nth(SHOWN_CHARS) {
+        Some((end, _)) => escaped(&text[..end]) + "…",
+        None => escaped(text),
     }
-    shown
 }
 
 pub(super) fn address(text: &str) -> Parsed<SocketAddr> {
@@ -163,7 +173,12 @@ pub(super) fn issuer(text: &str) -> Parsed<String> {
 /// A page for people: http or https.
 pub(super) fn page(text: &str) -> Parsed<String> {
     match Url::parse(text) {
-        Ok(url) if matches!(url.scheme(), "http" | "https") && text.bytes().all(|byte| byte.is_ascii_graphic()) => {
+        Ok(url)
+            if matches!(url.scheme(), "http" | "https")
+                && url.username().is_empty()
+                && url.password().is_none()
+                && text.bytes().all(|byte| byte.is_ascii_graphic()) =>
+        {
             Ok(text.to_owned())
         }
         _ => Err("not the URL of a page; write it like https://example.com/docs".into()),
@@ -299,6 +314,15 @@ mod tests {
     }
 
     #[test]
+    fn pages() {
+        let good = ["https://a.example/docs?x#y", "http://a.example"];
+        for text in good {
+            assert_eq!(page(text).as_deref(), Ok(text));
+        }
+        check(page, &[], &["", "docs", "ftp://a.example", "https://u:p@a.example", "https://a.example/a b"]);
+    }
+
+    #[test]
     fn hosts() {
         check(
             host,
@@ -325,7 +349,7 @@ mod tests {
 
     #[test]
     fn what_is_shown_is_one_short_line() {
-        assert_eq!(shown("a\n\u{1b}[31m\"b\""), "a\\n\\u{1b}[31m\"b\"");
+        assert_eq!(shown("a\n\u{1b}[31m\"b\"\\"), "a\\n\\u{1b}[31m\"b\"\\");
         assert_eq!(shown(&"x".repeat(100)), format!("{}…", "x".repeat(80)));
     }
 }

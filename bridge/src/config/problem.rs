@@ -32,17 +32,22 @@ impl fmt::Display for Problem {
     }
 }
 
-/// Everything that is wrong with the settings: at least one problem. Printed as one block of
-/// lines, for people.
+/// Everything that is wrong with the settings: at least one problem. A single one prints as
+/// itself, several as a list of lines.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub struct Problems(pub Vec<Problem>);
 
 impl fmt::Display for Problems {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let problems = if self.0.len() == 1 { "problem" } else { "problems" };
-        write!(f, "{} {problems} with the settings", self.0.len())?;
+        if let [problem] = self.0.as_slice() {
+            return problem.fmt(f);
+        }
+        write!(f, "{} problems with the settings", self.0.len())?;
         for problem in &self.0 {
-            write!(f, "\n- {}", problem.to_string().replace('\n', "\n  "))?;
+            for (index, line) in problem.to_string().lines().enumerate() {
+                let indent = if index == 0 { "- " } else { "  " };
+                write!(f, "\n{}", format!("{indent}{line}").trim_end())?;
+            }
         }
         Ok(())
     }

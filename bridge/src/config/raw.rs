@@ -9,9 +9,9 @@ use std::{
 use mcp_calculator::secret::Secret;
 
 use crate::config::{
-    auth::PROPELAUTH_VARIABLES,
+    auth::{PROPELAUTH_INTROSPECTION_CLIENT_SECRET, PROPELAUTH_VARIABLES},
     file,
-    parse::shown,
+    parse::escaped,
     policy::RawPolicy,
     problem::{Problem, did_you_mean},
     settings::{ALL, CONFIG, Kind, Setting, VARIABLE_PREFIX},
@@ -102,7 +102,7 @@ impl Raw {
             && let [path] = written.texts.as_slice()
         {
             let read = file::read(path).map_err(|error| {
-                problems.push(Problem::at(written.source, format!("cannot read `{}`: {error}", shown(path))));
+                problems.push(Problem::at(written.source, format!("cannot read `{}`: {error}", escaped(path))));
             });
             match read.ok().and_then(|text| file::parse(&text, path, problems)) {
                 Some(said) => (raw.file, raw.policy) = said,
@@ -134,21 +134,16 @@ impl Raw {
             problems.push(Problem::at(source, "is not valid UTF-8".into()));
             return;
         };
-        let secret = name.ends_with("_SECRET");
         match (propelauth, setting) {
-            _ if secret => {
+            (Some(PROPELAUTH_INTROSPECTION_CLIENT_SECRET), _) | (_, Some(Setting { kind: Kind::Secret, .. })) => {
                 self.secrets.insert(name.to_owned(), Secret::new(text));
             }
             (Some(name), _) => {
                 self.propelauth.insert(name, Written { texts: vec![text], source });
             }
             (None, Some(setting)) => {
-                let texts = match setting.kind {
-                    Kind::Many => {
-                        text.split(',').map(str::trim).filter(|part| !part.is_empty()).map(str::to_owned).collect()
-                    }
-                    _ => vec![text],
-                };
+                let parts = || text.split(',').map(str::trim).filter(|part| !part.is_empty()).map(str::to_owned);
+                let texts = if setting.kind == Kind::Many { parts().collect() } else { vec![text] };
                 self.environment.insert(setting.key, Written { texts, source });
             }
             (None, None) => {}

@@ -58,7 +58,12 @@ impl<'r> Resolver<'r> {
     /// Adds a problem with `setting`, wherever it was written.
     pub(super) fn problem(&mut self, setting: &Setting, what: impl Into<String>) {
         let place = self.raw.written(setting).map(|written| written.source.clone());
-        self.problems.push(Problem { place, what: what.into() });
+        let what = match &place {
+            // A line does not name the setting; flag and variable do.
+            Some(Source::File { .. }) => format!("`{}`: {}", setting.key, what.into()),
+            _ => what.into(),
+        };
+        self.problems.push(Problem { place, what });
     }
 
     pub(super) fn is_written(&self, setting: &Setting) -> bool {
@@ -75,7 +80,7 @@ impl<'r> Resolver<'r> {
                 (None, Some(written)) => (written.texts.join(", "), written.source.clone()),
                 (None, None) => (setting.default.unwrap_or("not set").into(), Source::Default),
             };
-            Row { key: setting.key, value: parse::shown(&value), source: source.to_string() }
+            Row { key: setting.key, value: parse::escaped(&value), source: source.to_string() }
         };
         ALL.iter().map(row).collect()
     }
@@ -245,7 +250,7 @@ pub(super) fn warn_if_readable_by_all(r: &mut Resolver<'_>, setting: &Setting, p
             r.warnings.push(format!(
                 "{}: every user of this machine can read {}; chmod 600 it",
                 setting.key,
-                parse::shown(&path.to_string_lossy())
+                parse::escaped(&path.to_string_lossy())
             ));
         }
     }

@@ -161,8 +161,6 @@ label! {
         Unauthorized = "unauthorized",
         /// No answer in time, no connection, or a status that says so.
         Unavailable = "unavailable",
-        /// An answer that cannot be read as one.
-        Malformed = "malformed",
         /// Not asked: the circuit breaker is open, or too many questions are on their way.
         NotAsked = "not_asked",
     }
@@ -171,10 +169,8 @@ label! {
 label! {
     /// What the token cache did for one request.
     CacheEvent {
-        /// It knew the token as active.
+        /// It knew the token, as good or as bad.
         Hit = "hit",
-        /// It knew the token as inactive.
-        NegativeHit = "negative_hit",
         /// It joined a question about the same token that was on its way.
         Coalesced = "coalesced",
         /// It did not know the token.

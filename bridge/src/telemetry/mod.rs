@@ -2,6 +2,7 @@
 
 pub mod audit;
 pub mod metrics;
+mod observer;
 
 use std::{
     io::{self, IsTerminal, Write},

@@ -1,13 +1,31 @@
 //! Bearer tokens: as presented, as verified, and who verifies them.
 
+mod breaker;
+mod cache;
+mod claims;
+mod discovery;
+mod fetch;
+mod flights;
+mod health;
+pub mod introspection;
+mod jwks;
+mod jws;
+pub mod jwt;
 pub mod nobody;
+pub mod observer;
+#[cfg(test)]
+mod stub;
 
-use std::{fmt, sync::Arc, time::SystemTime};
+use std::{
+    fmt,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::SystemTime,
+};
 
 use futures_util::future::BoxFuture;
 use mcp_calculator::secret::Secret;
 
-use crate::scope::ScopeSet;
+use crate::{resource::ResourceUri, scope::ScopeSet};
 
 /// A token longer than this is refused unread: no real one comes near it.
 const MAX_CREDENTIALS_BYTES: usize = 8 * 1024;
@@ -97,6 +115,23 @@ impl fmt::Display for Issuer {
     }
 }
 
+/// Whom a token may be meant for so that we accept it. Compared byte for byte.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Audiences(Arc<[Box<str>]>);
+
+impl Audiences {
+    /// `resource` itself, and what the setting `accepted_audiences` names besides.
+    pub fn new(resource: &ResourceUri, accepted: impl IntoIterator<Item = String>) -> Self {
+        let own = std::iter::once(resource.as_str().into());
+        Self(own.chain(accepted.into_iter().map(String::into_boxed_str)).collect())
+    }
+
+    /// Whether a token for `audience` is meant for us.
+    pub fn contains(&self, audience: &str) -> bool {
+        self.0.iter().any(|accepted| **accepted == *audience)
+    }
+}
+
 /// What an accepted token says about its bearer. It does not hold the token.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct VerifiedToken {
@@ -146,6 +181,9 @@ pub trait TokenVerifier: Send + Sync {
     fn ready(&self) -> BoxFuture<'_, Result<(), String>>;
 }
 
+/// What [`TokenVerifier::verify`] answers.
+type Verdict = Result<Arc<VerifiedToken>, VerifyError>;
+
 /// Why a token was not accepted.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum VerifyError {
@@ -187,6 +225,42 @@ pub enum Inactive {
     /// Not a JWT that this server can verify.
     #[error("it is not a JWT that can be verified: {0}")]
     Jwt(&'static str),
+}
+
+/// Why a verifier cannot be built at all: wrong settings or a broken machine, not an outage.
+#[derive(Debug, thiserror::Error)]
+pub enum BuildError {
+    /// A URL that a token or key must not travel over.
+    #[error("{what} `{url}` cannot be used: {why}")]
+    Url {
+        /// Which one: "introspection_url", "the issuer".
+        what: &'static str,
+        /// As it is written.
+        url: String,
+        /// What is wrong with it.
+        why: &'static str,
+    },
+    /// The client id and secret do not fit into a header.
+    #[error("the introspection client's id and secret cannot be sent as HTTP Basic credentials: they are too long")]
+    Credentials,
+    /// No TLS: usually a machine without trust roots.
+    #[error("cannot set up TLS; install the ca-certificates package, or set SSL_CERT_FILE")]
+    Tls(#[source] reqwest::Error),
+}
+
+/// Makes ring the process's cryptography for TLS.
+///
+/// `main` calls it once before anything opens a TLS connection; the verifiers call it for
+/// themselves too. Later calls change nothing.
+pub fn install_crypto_provider() {
+    // An error says that one is installed already, which is what we want.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+}
+
+/// Locks `mutex`; a panic elsewhere while it was held left it consistent, because every critical
+/// section of this module only assigns.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]

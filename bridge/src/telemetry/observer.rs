@@ -1,0 +1,29 @@
+//! Token verification, counted.
+
+use std::time::Duration;
+
+use crate::{
+    telemetry::metrics::{self, IntrospectionOutcome, Metrics},
+    token::observer::{CacheEvent, IntrospectionResult, Observer},
+};
+
+impl Observer for Metrics {
+    fn cache(&self, event: CacheEvent) {
+        self.cache(match event {
+            CacheEvent::Hit => metrics::CacheEvent::Hit,
+            CacheEvent::Miss => metrics::CacheEvent::Miss,
+            CacheEvent::Coalesced => metrics::CacheEvent::Coalesced,
+        });
+    }
+
+    fn introspected(&self, result: IntrospectionResult, took: Duration) {
+        let outcome = match result {
+            IntrospectionResult::Active => IntrospectionOutcome::Active,
+            IntrospectionResult::Inactive => IntrospectionOutcome::Inactive,
+            IntrospectionResult::Unavailable => IntrospectionOutcome::Unavailable,
+            IntrospectionResult::CredentialsRefused => IntrospectionOutcome::Unauthorized,
+            IntrospectionResult::NotAsked => IntrospectionOutcome::NotAsked,
+        };
+        self.introspection(outcome, took);
+    }
+}
