@@ -103,6 +103,32 @@ fn good_tokens_are_accepted() {
     assert_eq!(signed.server.key_requests(), 1, "the keys are kept");
 }
 
+/// ES256, RS256, PS256, EdDSA, and nothing else, however good the signature.
+#[test]
+fn algorithms() {
+    let signed = Signed::start();
+    let keys = [("RS256", 200), ("PS256", 200), ("RS512", 401)]
+        .map(|(algorithm, status)| (SigningKey::rsa(&format!("key-{algorithm}"), algorithm), status));
+    let own = SigningKey::es256("ec-1");
+    signed.server.set_keys(keys.iter().map(|(key, _)| key.jwk()).chain([own.jwk()]).collect());
+    for (key, status) in &keys {
+        signed.call(&key.sign(&key.header(), &signed.claims())).expect(*status, key.algorithm());
+    }
+    let (rs256, _) = &keys[0];
+    let claims = signed.claims();
+    let confused = rs256.sign_with_public_key_as_secret(&claims);
+    signed.call(&confused).expect(401, "public RSA key as shared secret");
+    // A key says what it is for: PS256 with a key published for RS256 is another signature.
+    let mut jwk = rs256.jwk();
+    jwk["alg"] = "RS256".into();
+    let bound = Signed::start();
+    bound.server.set_keys(vec![jwk]);
+    let crossed = SigningKey::rsa("key-RS256", "PS256");
+    let mut claims = bound.claims();
+    claims["aud"] = bound.bridge.resource().into();
+    bound.call(&crossed.sign(&crossed.header(), &claims)).expect(401, "PS256 by a key for RS256");
+}
+
 #[test]
 fn one_claim_decides() {
     let signed = Signed::start();

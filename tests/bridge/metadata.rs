@@ -150,6 +150,21 @@ fn request_headers_have_no_influence() {
     assert_eq!(server.question_count(), 0);
 }
 
+/// A proxy may pass the prefix on or take it away; the resource is the same.
+#[test]
+fn a_prefix_of_the_public_url_is_part_of_the_resource() {
+    let (_server, bridge) = public("https://h.example/team");
+    assert_eq!(bridge.resource(), "https://h.example/team/mcp");
+    let path = "/.well-known/oauth-protected-resource/team/mcp";
+    let document = bridge.send(&Request::get(path)).expect(200, path).json();
+    assert_eq!(document["resource"], "https://h.example/team/mcp");
+    for endpoint in ["/mcp", "/team/mcp"] {
+        let response = bridge.send(&Request::post(endpoint)).expect(401, endpoint);
+        let challenge = response.header("WWW-Authenticate").unwrap_or_default();
+        assert!(challenge.contains(&format!(r#"resource_metadata="https://h.example{path}""#)), "{challenge}");
+    }
+}
+
 #[test]
 fn another_path_moves_endpoint_and_metadata_together() {
     let world = World::with(|line| line.flag("--public-url", "https://mcp.example.com"));

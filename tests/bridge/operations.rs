@@ -82,6 +82,14 @@ fn metrics_have_their_own_listener() {
     let requests = "mcp_bridge_requests_total";
     assert!(sum(&page, requests) >= sum(&before, requests) + 3.0, "{page}");
     assert!(sum(&page, "mcp_bridge_refusals_total") >= 3.0, "{page}");
+    let newcomer = world.token(ALL_SCOPES);
+    for _ in 0..2 {
+        world.call(&newcomer, "add").expect(200, "one question, one hit");
+    }
+    let later = world.bridge.metrics();
+    let rise = |name: &str| sum(&later, name) - sum(&page, name);
+    assert!((rise("mcp_bridge_introspections_total") - 1.0).abs() < 0.1, "{page}\n{later}");
+    assert!((rise("mcp_bridge_token_cache_events_total") - 2.0).abs() < 0.1, "{page}\n{later}");
     let reasons = page.lines().filter(|line| line.starts_with("mcp_bridge_refusals_total{")).count();
     assert!(reasons >= 3, "refusals are told apart: {page}");
     // Labels from a peer would be a way to fill the memory, and to read who calls.

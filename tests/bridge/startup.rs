@@ -143,10 +143,10 @@ fn every_problem_is_reported_at_once() {
         .flag("--session-idle", "soon")
         .env("MCP_BRIDGE_MAX_BODY_BYTES", "big");
     let words = [
-        "bridge.toml:3: plain http",
+        "bridge.toml:3: `issuer`",
         "introspection_cash",
         "introspection_cache",
-        "bridge.toml:5: `many`",
+        "bridge.toml:5: `rate_limit`",
         "--public-url",
         "--session-idle",
         "MCP_BRIDGE_MAX_BODY_BYTES",

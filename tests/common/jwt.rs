@@ -3,7 +3,11 @@
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use ring::{
     rand::SystemRandom,
-    signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, Ed25519KeyPair, KeyPair},
+    rsa::{self, PublicKeyComponents},
+    signature::{
+        ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, Ed25519KeyPair, KeyPair, RSA_PKCS1_SHA256, RSA_PKCS1_SHA512,
+        RSA_PSS_SHA256, RsaEncoding,
+    },
 };
 use serde_json::{Value, json};
 
@@ -16,7 +20,11 @@ pub(crate) struct SigningKey {
 enum Pair {
     Es256(EcdsaKeyPair),
     EdDsa(Ed25519KeyPair),
+    Rsa(rsa::KeyPair, &'static str),
 }
+
+/// ring makes no RSA keys, so the verifier's own tests bring one.
+const RSA_KEY: &[u8] = include_bytes!("../../bridge/src/token/jwt/rsa-2048-for-tests.pk8");
 
 impl SigningKey {
     pub(crate) fn es256(kid: &str) -> Self {
@@ -32,10 +40,17 @@ impl SigningKey {
         Self { kid: kid.to_owned(), pair: Pair::EdDsa(pair.expect("the key just made")) }
     }
 
+    /// An RSA key for RS256, PS256, or the RS512 that nobody should accept.
+    pub(crate) fn rsa(kid: &str, algorithm: &'static str) -> Self {
+        let pair = rsa::KeyPair::from_pkcs8(RSA_KEY).expect("a good key");
+        Self { kid: kid.to_owned(), pair: Pair::Rsa(pair, algorithm) }
+    }
+
     pub(crate) fn algorithm(&self) -> &'static str {
         match self.pair {
             Pair::Es256(_) => "ES256",
             Pair::EdDsa(_) => "EdDSA",
+            Pair::Rsa(_, algorithm) => algorithm,
         }
     }
 
@@ -54,6 +69,10 @@ impl SigningKey {
                 "kty": "OKP", "crv": "Ed25519", "use": "sig", "alg": "EdDSA", "kid": self.kid,
                 "x": encode(pair.public_key()),
             }),
+            Pair::Rsa(pair, _) => {
+                let public = PublicKeyComponents::<Vec<u8>>::from(pair.public());
+                json!({ "kty": "RSA", "use": "sig", "kid": self.kid, "n": encode(public.n), "e": encode(public.e) })
+            }
         }
     }
 
@@ -70,6 +89,16 @@ impl SigningKey {
                 pair.sign(&SystemRandom::new(), input.as_bytes()).expect("a signature").as_ref().to_vec()
             }
             Pair::EdDsa(pair) => pair.sign(input.as_bytes()).as_ref().to_vec(),
+            Pair::Rsa(pair, algorithm) => {
+                let encoding: &dyn RsaEncoding = match *algorithm {
+                    "PS256" => &RSA_PSS_SHA256,
+                    "RS512" => &RSA_PKCS1_SHA512,
+                    _ => &RSA_PKCS1_SHA256,
+                };
+                let mut signature = vec![0; pair.public().modulus_len()];
+                pair.sign(encoding, &SystemRandom::new(), input.as_bytes(), &mut signature).expect("a signature");
+                signature
+            }
         };
         format!("{input}.{}", encode(signature))
     }
@@ -81,6 +110,7 @@ impl SigningKey {
         let secret = match &self.pair {
             Pair::Es256(pair) => pair.public_key().as_ref().to_vec(),
             Pair::EdDsa(pair) => pair.public_key().as_ref().to_vec(),
+            Pair::Rsa(pair, _) => pair.public().as_ref().to_vec(),
         };
         let key = ring::hmac::Key::new(ring::hmac::HMAC_SHA256, &secret);
         format!("{input}.{}", encode(ring::hmac::sign(&key, input.as_bytes())))
