@@ -356,6 +356,23 @@ fn a_stream_ends_with_its_token() {
     assert!(events > 0, "it lived before");
 }
 
+/// Nor the consent.
+#[test]
+fn a_stream_ends_with_the_consent() {
+    let world = World::with(|line| line.flag("--keep-alive", "1s").flag("--introspection-cache", "1s"));
+    let token = world.token(ALL_SCOPES);
+    let session = world.session(&token);
+    let (head, mut connection) = stream(&session).bearer(&token).open(world.bridge.address());
+    head.expect(200, "stream");
+    next_comment(&mut connection);
+    world.server.revoke(&token);
+    let mut events = 0;
+    while connection.next_event().is_some() {
+        events += 1;
+        assert!(events < 10, "the stream outlives the consent");
+    }
+}
+
 #[test]
 fn an_idle_session_is_forgotten() {
     let world = World::with(|line| line.flag("--session-idle", "1s").flag("--metrics-listen", "127.0.0.1:0"));
