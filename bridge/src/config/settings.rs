@@ -156,8 +156,8 @@ settings! {
         "Requests per second of one user; 0 does not limit them").default("50");
     RATE_BURST = Setting::new("rate_burst", LIMITS, "COUNT", "Requests of one user at once, after a pause")
         .default("100");
-    HEADER_TIMEOUT = Setting::new("header_timeout", LIMITS, "DURATION", "Time to send the request headers")
-        .default("10s");
+    HEADER_TIMEOUT = Setting::new("header_timeout", LIMITS, "DURATION",
+        "Time to send the request headers, from the connection or the previous answer on").default("30s");
     BODY_TIMEOUT = Setting::new("body_timeout", LIMITS, "DURATION", "Time to send the request body").default("30s");
     WRITE_TIMEOUT = Setting::new("write_timeout", LIMITS, "DURATION",
         "Time a client may read nothing of its answer").default("30s");
