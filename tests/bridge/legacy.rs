@@ -374,24 +374,18 @@ fn a_stream_ends_with_the_consent() {
 }
 
 #[test]
-fn an_idle_session_is_forgotten() {
-    let world = World::with(|line| line.flag("--session-idle", "1s").flag("--metrics-listen", "127.0.0.1:0"));
-    let session = world.session(world.good());
-    assert_eq!(sessions(&world), 1);
-    // Asking the session itself would keep it alive.
-    wait_until("the session is forgotten", || sessions(&world) == 0);
-    assert_eq!(status(&world, &session, world.good()), 404);
-}
-
-#[test]
-fn a_session_in_use_is_kept() {
+fn an_idle_session_is_forgotten_and_one_in_use_is_kept() {
     let world = World::with(|line| line.flag("--session-idle", "2s"));
-    let session = world.session(world.good());
+    let idle = world.session(world.good());
+    let used = world.session(world.good());
     let started = std::time::Instant::now();
     wait_until("more than the idle time has passed", || {
-        assert_eq!(status(&world, &session, world.good()), 200);
+        assert_eq!(status(&world, &used, world.good()), 200);
         started.elapsed() > Duration::from_secs(3)
     });
+    let call = mcp::legacy_call(&idle, "add").bearer(world.good());
+    world.without_run("idle", || world.send(&call)).expect(404, "idle");
+    world.send(&stream(&idle).bearer(world.good())).expect(404, "GET on an idle session");
 }
 
 /// How many sessions are open.

@@ -314,7 +314,7 @@ fn stdout_stays_empty_and_the_announcement_is_complete() {
 fn shutdown_loses_nothing() {
     let mut world = World::with(|line| line.flag("--drain-timeout", "8s"));
     let address = world.bridge.address();
-    world.server.hold();
+    world.server.fail(Fault::Late(std::time::Duration::from_millis(1500)));
     let asked = world.server.question_count();
     let mut connections: Vec<Connection> = (0..10)
         .map(|_| {
@@ -327,7 +327,6 @@ fn shutdown_loses_nothing() {
     wait_until("all of them are being checked", || world.server.question_count() == asked + 10);
     world.bridge.sigterm();
     wait_until("nothing new is accepted", || !accepts(address));
-    world.server.release();
     for connection in &mut connections {
         let response = connection.read_response(false).expect(200, "accepted before the end");
         assert_eq!(mcp::text(&response.json()), "9");
