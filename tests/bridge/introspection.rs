@@ -137,6 +137,10 @@ fn one_member_decides() {
         ("cnf", Some(json!({ "x5t#S256": "bwcK0esc3ACC3DB2Y5_lESsXE8o9ltc05O89jdN-dg2" })), Refused),
         ("cnf", Some(json!({})), Refused),
         ("sub", None, Accepted),
+        // Taken for absent, every user with such a subject would be the same principal.
+        ("sub", Some(json!(7)), NotAccepted),
+        ("sub", Some(json!({ "id": "u" })), NotAccepted),
+        ("exp", Some(json!((now + 600) as f64 + 0.5)), Accepted),
         ("scope", None, WithoutScope),
         ("scope", Some(json!("")), WithoutScope),
         ("scope", Some(json!("   ")), WithoutScope),
@@ -150,6 +154,13 @@ fn one_member_decides() {
         let case = format!("{name} = {}", value.as_ref().map_or("(missing)".to_owned(), Value::to_string));
         check(&world, &case, &changed(&world, name, value), expected);
     }
+}
+
+/// An empty subject tells nobody apart: all who have it would share sessions and limits.
+#[test]
+fn an_empty_subject_is_nobodys() {
+    let world = World::start();
+    check(&world, "sub is empty", &changed(&world, "sub", Some(json!(""))), Outcome::NotAccepted);
 }
 
 #[test]

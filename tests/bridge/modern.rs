@@ -529,6 +529,23 @@ fn one_connection_many_requests() {
     assert_eq!(mcp::text(&connection.read_response(false).expect(200, "chunked").json()), "9");
 }
 
+/// Clients that ask before they send a long body are told to go on, or at once why not.
+#[test]
+fn expect_continue() {
+    let world = World::start();
+    let address = world.bridge.address();
+    let request = mcp::call("add").header("Expect", "100-continue");
+    let body = request.bytes(address).split_off(request.head_bytes(address).len());
+    let mut connection = Connection::open(address);
+    connection.write(&request.clone().bearer(world.good()).head_bytes(address));
+    assert_eq!(connection.read_head().status, 100);
+    connection.write(&body);
+    connection.read_response(false).expect(200, "after the body");
+    let mut connection = Connection::open(address);
+    connection.write(&request.bearer("unknown").head_bytes(address));
+    assert_eq!(connection.read_head().status, 401, "no body is asked for that nobody will read");
+}
+
 /// The smuggling classics: one reading for the proxy in front, another for us.
 #[test]
 fn ambiguous_framing_is_refused() {

@@ -334,6 +334,39 @@ fn shutdown_loses_nothing() {
     assert_eq!(world.bridge.wait().code(), Some(0), "{}", world.bridge.log_text());
 }
 
+/// Clients that keep their connections busy are told to leave before they are left.
+#[test]
+fn shutdown_under_load_loses_nothing() {
+    let mut world = World::start();
+    let address = world.bridge.address();
+    let request = mcp::call("add").bearer(world.good()).bytes(address);
+    let answered = std::sync::atomic::AtomicUsize::new(0);
+    std::thread::scope(|scope| {
+        let clients: Vec<_> = (0..8)
+            .map(|_| {
+                scope.spawn(|| {
+                    let mut connection = Connection::open(address);
+                    loop {
+                        connection.write(&request);
+                        let response = connection.read_response(false).expect(200, "under load");
+                        assert_eq!(mcp::text(&response.json()), "9");
+                        answered.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+                        if response.lists("Connection", "close") {
+                            return;
+                        }
+                    }
+                })
+            })
+            .collect();
+        wait_until("all are at work", || answered.load(std::sync::atomic::Ordering::Relaxed) > 100);
+        world.bridge.sigterm();
+        for client in clients {
+            client.join().expect("every request was answered until the server said goodbye");
+        }
+    });
+    assert_eq!(world.bridge.wait().code(), Some(0), "{}", world.bridge.log_text());
+}
+
 #[test]
 fn shutdown_ends_streams_and_idle_connections() {
     let mut world = World::start();

@@ -111,6 +111,16 @@ fn the_three_propelauth_settings_are_enough() {
 }
 
 #[test]
+fn ipv6_loopback_is_loopback() {
+    let bridge = CommandLine::serve().flag("--auth", "none").flag("--listen", "[::1]:0").spawn();
+    let port = bridge.address().port();
+    assert_eq!(bridge.url(), format!("http://[::1]:{port}/mcp"));
+    for host in [format!("[::1]:{port}"), format!("localhost:{port}")] {
+        bridge.send(&mcp::call("add").header("Host", &host)).expect(200, &host);
+    }
+}
+
+#[test]
 fn a_port_in_use_is_named() {
     let taken = TcpListener::bind(("127.0.0.1", 0)).expect("a free port");
     let address = taken.local_addr().expect("an address").to_string();
