@@ -1,51 +1,50 @@
 //! One request's way, from its head to its answer.
 
 use std::{
-    hash::{BuildHasher as _, RandomState},
     net::{IpAddr, SocketAddr},
+    pin::pin,
     sync::Arc,
-    time::{Duration, SystemTime},
+    time::SystemTime,
 };
 
 use bytes::Bytes;
-use governor::{DefaultKeyedRateLimiter, Quota, RateLimiter, clock::Clock as _};
 use http::{
     HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri,
-    header::{ACCEPT, AUTHORIZATION, CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, HOST, ORIGIN},
+    header::{AUTHORIZATION, CONTENT_LENGTH, HOST, ORIGIN},
     request::Parts,
 };
 use http_body_util::{BodyExt as _, LengthLimitError, Limited};
-use mcp_calculator::server::{Era, LEGACY_VERSIONS, MODERN_VERSION};
+use mcp_calculator::server::{Era, MODERN_VERSION};
 use tokio::{sync::Semaphore, time::Instant};
-use tracing::{debug, error};
+use tracing::error;
 
 use crate::{
     backend::Answer,
-    config::{Limits, RateLimit},
-    era::Mirror,
+    config::Limits,
     http::{
         challenge::Challenges,
+        headers::{self, Accepts},
+        judge::id,
         metadata::ProtectedResourceMetadata,
         origin::{self, Origins},
+        rates::Rates,
         record::Record,
         respond::{self, Body, Refusal},
         sse,
     },
-    message::{Id, Message, Request as RpcRequest, shown, text},
-    policy::{Denial, Permit, Policy},
+    message::Message,
+    policy::{Permit, Policy},
     relay::{
         Outcome, Relay,
         session::{SessionId, Sessions},
     },
     resource::ResourceUri,
     telemetry::{
-        audit::{self, Audit},
+        audit::Audit,
         metrics::{MethodLabel, Metrics},
     },
     token::{BearerToken, Issuer, TokenVerifier, VerifiedToken, VerifyError},
 };
-
-const SESSION_HEADER: &str = "mcp-session-id";
 
 /// Everything that one request's way needs, shared by all requests.
 pub struct Gate {
@@ -55,13 +54,13 @@ pub struct Gate {
     origins: Origins,
     trusted_proxies: Vec<IpAddr>,
     verifier: Arc<dyn TokenVerifier>,
-    policy: Policy,
+    pub(super) policy: Policy,
     relay: Relay,
     sessions: Arc<Sessions>,
     limits: Limits,
     running: Semaphore,
     rates: Option<Rates>,
-    audit: Option<Audit>,
+    pub(super) audit: Option<Audit>,
     metrics: Arc<Metrics>,
 }
 
@@ -147,7 +146,7 @@ impl Gate {
         match head.uri.path() {
             "/healthz" => return respond::text(StatusCode::OK, "ok\n"),
             "/readyz" => return self.readiness().await,
-            path if self.metadata.is_at(path) => return self.metadata_response(&head),
+            path if self.metadata.is_at(path) => return self.metadata.answer(&head.method),
             _ => {}
         }
         let client = origin::client_address(peer, &head.headers, &self.trusted_proxies);
@@ -156,6 +155,7 @@ impl Gate {
             Ok(response) => response,
             Err(refusal) => {
                 self.metrics.refused(refusal.reason());
+                record.allowed = false;
                 record.cause = Some(respond::cause(&refusal));
                 respond::refused(&refusal, &self.challenges)
             }
@@ -192,9 +192,10 @@ impl Gate {
         if ![Method::POST, Method::GET, Method::DELETE].contains(&head.method) {
             return Err(Refusal::MethodNotAllowed { allow: "GET, POST, DELETE, OPTIONS" });
         }
-        let _running = self.running.try_acquire().map_err(|_| Refusal::Overloaded)?;
         let _counted = self.metrics.request_in_flight();
         let (token, verified) = self.authenticate(&head.headers).await?;
+        // After the token, so that strangers whose tokens are being asked about take nobody's place.
+        let _running = self.running.try_acquire().map_err(|_| Refusal::Overloaded)?;
         record.caller = Some(Arc::clone(&verified));
         if let Some(rates) = &self.rates {
             rates.check(&verified).map_err(Refusal::RateLimited)?;
@@ -231,7 +232,7 @@ impl Gate {
         B: http_body::Body<Data = Bytes> + Send,
         B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
     {
-        if !is_json(&head.headers) {
+        if !headers::is_json(&head.headers) {
             return Err(Refusal::ContentType);
         }
         let accepts = Accepts::of(&head.headers);
@@ -240,7 +241,7 @@ impl Gate {
         }
         let body = self.read(&head.headers, body).await?;
         let message = Message::parse(&body).map_err(Refusal::Unparsable)?;
-        let mirror = mirror(&head.headers);
+        let mirror = headers::mirror(&head.headers);
         let era = mirror.era(&message);
         let request = match message {
             Message::Request(request) => {
@@ -249,8 +250,10 @@ impl Gate {
             }
             Message::Notification(notification) => {
                 record.asks(&notification.method, None);
-                if era == Era::Legacy {
-                    self.session(&head.headers, caller, "null")?;
+                match (era, mirror.version) {
+                    (Era::Legacy, _) => self.session(&head.headers, caller, "null")?,
+                    (Era::Modern, None | Some(Ok(MODERN_VERSION))) => {}
+                    (Era::Modern, Some(_)) => return Err(Refusal::UnsupportedVersion),
                 }
                 record.allowed = true;
                 return Ok(respond::empty(StatusCode::ACCEPTED));
@@ -278,72 +281,13 @@ impl Gate {
         Ok(answered(&outcome, era, accepts, session))
     }
 
-    /// Judges the request, and writes down what was judged before anything runs.
-    async fn permit<'a>(
-        &self,
-        request: RpcRequest<'a>,
-        caller: &VerifiedToken,
-        record: &mut Record,
-    ) -> Result<Permit<'a>, Refusal> {
-        let verdict = self.policy.permit(caller, request);
-        let request = match &verdict {
-            Ok(permit) => permit.request(),
-            Err(denied) => &denied.request,
-        };
-        if let Some(audit) = &self.audit {
-            let operation = request.params.arguments.as_ref().and_then(|arguments| arguments.get("operation"));
-            let operation = operation.and_then(text);
-            let missing = match &verdict {
-                Err(denied) => match &denied.reason {
-                    Denial::Scope { missing, .. } => Some(missing),
-                    Denial::NoRule => None,
-                },
-                Ok(_) => None,
-            };
-            let entry = audit::Record {
-                time: SystemTime::now(),
-                request_id: &record.request_id,
-                subject: caller.subject.as_deref(),
-                client_id: caller.client_id.as_deref(),
-                email: caller.email.as_deref(),
-                method: &request.method,
-                tool: request.params.target.as_deref(),
-                operation: operation.as_deref(),
-                decision: if verdict.is_ok() { audit::Decision::Allowed } else { audit::Decision::Refused },
-                missing,
-                status: verdict.is_err().then_some(StatusCode::FORBIDDEN.as_u16()),
-                arguments: request.params.members.get("arguments"),
-            };
-            if let Err(failure) = audit.record(&entry).await {
-                debug!(error = %failure, "a request is refused because it cannot be recorded");
-                return Err(Refusal::NotAudited { id: id(&request.id) });
-            }
-        }
-        match verdict {
-            Ok(permit) => {
-                record.allowed = true;
-                Ok(permit)
-            }
-            Err(denied) => {
-                let (id, what) = (id(&denied.request.id), subject(&denied.request));
-                Err(match denied.reason {
-                    Denial::NoRule => Refusal::NoRule { id, what },
-                    Denial::Scope { needed, missing } => {
-                        record.missing = Some(missing.clone());
-                        Refusal::InsufficientScope { id, what, needed, missing }
-                    }
-                })
-            }
-        }
-    }
-
     fn open_session(&self, permit: &Permit<'_>, caller: &VerifiedToken) -> Result<SessionId, Refusal> {
         self.sessions.open(caller, Instant::now()).map_err(|_| Refusal::SessionsFull { id: id(&permit.request().id) })
     }
 
     /// Checks that a legacy request belongs to a session that lives and is the caller's.
     fn session(&self, headers: &HeaderMap, caller: &VerifiedToken, id: &str) -> Result<(), Refusal> {
-        let session = session_of(headers, id)?;
+        let session = headers::session_of(headers, id)?;
         let known = session.is_some_and(|session| self.sessions.touch(&session, caller, Instant::now()));
         if known { Ok(()) } else { Err(Refusal::SessionUnknown { id: id.to_owned() }) }
     }
@@ -356,11 +300,11 @@ impl Gate {
         record: &mut Record,
     ) -> Result<Response<Body>, Refusal> {
         record.label = MethodLabel::Get;
-        check_legacy_version(headers, "POST, OPTIONS")?;
+        headers::check_legacy_version(headers, "POST, OPTIONS")?;
         if !Accepts::of(headers).events {
             return Err(Refusal::NotAcceptable { offered: "text/event-stream" });
         }
-        let stream = session_of(headers, "null")?
+        let stream = headers::session_of(headers, "null")?
             .and_then(|session| self.sessions.open_stream(&session, &verified, Instant::now()))
             .ok_or_else(|| Refusal::SessionUnknown { id: "null".to_owned() })?;
         record.allowed = true;
@@ -381,9 +325,9 @@ impl Gate {
         record: &mut Record,
     ) -> Result<Response<Body>, Refusal> {
         record.label = MethodLabel::Delete;
-        check_legacy_version(headers, "POST, OPTIONS")?;
-        let ended =
-            session_of(headers, "null")?.is_some_and(|session| self.sessions.end(&session, caller, Instant::now()));
+        headers::check_legacy_version(headers, "POST, OPTIONS")?;
+        let ended = headers::session_of(headers, "null")?
+            .is_some_and(|session| self.sessions.end(&session, caller, Instant::now()));
         if !ended {
             return Err(Refusal::SessionUnknown { id: "null".to_owned() });
         }
@@ -401,7 +345,7 @@ impl Gate {
         if announced.is_some_and(|length| length > max_bytes as u64) {
             return Err(Refusal::TooLarge { max_bytes });
         }
-        let collected = std::pin::pin!(Limited::new(body, max_bytes).collect());
+        let collected = pin!(Limited::new(body, max_bytes).collect());
         match tokio::time::timeout(self.limits.body_timeout, collected).await {
             Ok(Ok(body)) => Ok(body.to_bytes()),
             Ok(Err(error)) if error.is::<LengthLimitError>() => Err(Refusal::TooLarge { max_bytes }),
@@ -425,24 +369,6 @@ impl Gate {
         page.to_str().is_ok_and(|page| self.origins.allows(page))
     }
 
-    fn metadata_response(&self, head: &Parts) -> Response<Body> {
-        let mut response = match head.method {
-            Method::GET | Method::HEAD => respond::json(StatusCode::OK, self.metadata.document()),
-            Method::OPTIONS => respond::empty(StatusCode::NO_CONTENT),
-            _ => respond::refused(&Refusal::MethodNotAllowed { allow: "GET, HEAD, OPTIONS" }, &self.challenges),
-        };
-        let found = response.status() == StatusCode::OK;
-        let headers = response.headers_mut();
-        headers.insert("access-control-allow-origin", HeaderValue::from_static("*"));
-        if head.method == Method::OPTIONS {
-            headers.insert("access-control-allow-methods", HeaderValue::from_static("GET, HEAD, OPTIONS"));
-            headers.insert("access-control-allow-headers", HeaderValue::from_static("mcp-protocol-version"));
-        } else if found {
-            headers.insert(CACHE_CONTROL, HeaderValue::from_static("max-age=300"));
-        }
-        response
-    }
-
     async fn readiness(&self) -> Response<Body> {
         let (status, body) = match self.verifier.ready().await {
             Ok(()) => (StatusCode::OK, serde_json::json!({ "ready": true })),
@@ -455,7 +381,7 @@ impl Gate {
     pub fn tidy(&self) {
         self.sessions.end_idle(Instant::now());
         if let Some(rates) = &self.rates {
-            rates.limiter.retain_recent();
+            rates.tidy();
         }
     }
 
@@ -483,56 +409,6 @@ impl Gate {
     }
 }
 
-/// How often each principal may call.
-struct Rates {
-    limiter: DefaultKeyedRateLimiter<u64>,
-    hasher: RandomState,
-}
-
-impl Rates {
-    fn new(limit: RateLimit) -> Self {
-        let quota = Quota::per_second(limit.per_second).allow_burst(limit.burst);
-        Self { limiter: RateLimiter::keyed(quota), hasher: RandomState::new() }
-    }
-
-    /// The error is how long to wait.
-    fn check(&self, token: &VerifiedToken) -> Result<(), Duration> {
-        // A hash keeps an entry small; two principals that share one share a limit, no more.
-        let key = self.hasher.hash_one((&token.issuer, &token.subject, &token.client_id));
-        self.limiter.check_key(&key).map_err(|until| until.wait_time_from(self.limiter.clock().now()))
-    }
-}
-
-/// Which answers the client reads.
-#[derive(Clone, Copy)]
-struct Accepts {
-    json: bool,
-    events: bool,
-}
-
-impl Accepts {
-    /// Without `Accept`, anything goes (RFC 9110 §12.5.1).
-    fn of(headers: &HeaderMap) -> Self {
-        let mut accepts = Self { json: false, events: false };
-        let mut present = false;
-        for value in headers.get_all(ACCEPT) {
-            present = true;
-            for range in value.to_str().unwrap_or_default().split(',') {
-                let mut parts = range.split(';').map(str::trim);
-                let kind = parts.next().unwrap_or_default().to_ascii_lowercase();
-                let refused = parts.any(|part| {
-                    part.strip_prefix("q=").or(part.strip_prefix("Q=")).is_some_and(|q| q.parse::<f32>() == Ok(0.0))
-                });
-                if !refused {
-                    accepts.json |= matches!(kind.as_str(), "application/json" | "application/*" | "*/*");
-                    accepts.events |= matches!(kind.as_str(), "text/event-stream" | "text/*" | "*/*");
-                }
-            }
-        }
-        if present { accepts } else { Self { json: true, events: true } }
-    }
-}
-
 fn answered(outcome: &Outcome, era: Era, accepts: Accepts, session: Option<SessionId>) -> Response<Body> {
     let (Outcome::Answered(Answer { message, .. }) | Outcome::TimedOut(Answer { message, .. })) = outcome;
     let status = respond::status_of(outcome, era);
@@ -541,46 +417,7 @@ fn answered(outcome: &Outcome, era: Era, accepts: Accepts, session: Option<Sessi
         if accepts.json { respond::json(status, message.clone()) } else { respond::events(sse::single(message)) };
     *response.status_mut() = status;
     if let Some(value) = session.and_then(|session| HeaderValue::from_str(&session.header_value()).ok()) {
-        response.headers_mut().insert(SESSION_HEADER, value);
+        response.headers_mut().insert(headers::SESSION, value);
     }
     response
-}
-
-fn is_json(headers: &HeaderMap) -> bool {
-    let mut types = headers.get_all(CONTENT_TYPE).iter();
-    let essence = types.next().and_then(|value| value.to_str().ok()?.split(';').next().map(str::trim));
-    essence.is_some_and(|essence| essence.eq_ignore_ascii_case("application/json")) && types.next().is_none()
-}
-
-fn mirror(headers: &HeaderMap) -> Mirror<'_> {
-    let value = |name| Mirror::value(headers.get_all(name).iter().map(HeaderValue::as_bytes));
-    Mirror { version: value("mcp-protocol-version"), method: value("mcp-method"), name: value("mcp-name") }
-}
-
-/// GET and DELETE are for legacy sessions only.
-fn check_legacy_version(headers: &HeaderMap, allow: &'static str) -> Result<(), Refusal> {
-    match mirror(headers).version {
-        None => Ok(()),
-        Some(Ok(version)) if LEGACY_VERSIONS.contains(&version) => Ok(()),
-        Some(Ok(version)) if version == MODERN_VERSION => Err(Refusal::MethodNotAllowed { allow }),
-        Some(_) => Err(Refusal::UnsupportedVersion),
-    }
-}
-
-/// The session that a request names; `Ok(None)` for one that cannot exist.
-fn session_of(headers: &HeaderMap, id: &str) -> Result<Option<SessionId>, Refusal> {
-    let mut values = headers.get_all(SESSION_HEADER).iter();
-    let value = values.next().ok_or_else(|| Refusal::SessionMissing { id: id.to_owned() })?;
-    Ok(SessionId::parse(value.as_bytes()).filter(|_| values.next().is_none()))
-}
-
-fn id(id: &Id<'_>) -> String {
-    id.as_json().to_owned()
-}
-
-/// What a request is about, for messages: the operation or the tool, else the method.
-fn subject(request: &RpcRequest<'_>) -> String {
-    let operation = request.params.arguments.as_ref().and_then(|arguments| arguments.get("operation"));
-    let name = operation.and_then(text).or_else(|| request.params.target.clone());
-    shown(&name.unwrap_or_else(|| request.method.clone())).trim_matches('`').to_owned()
 }

@@ -1,9 +1,11 @@
 //! The Protected Resource Metadata document (RFC 9728 §2, §3).
 
 use bytes::Bytes;
+use http::{HeaderValue, Method, Response, StatusCode, header::CACHE_CONTROL};
 use serde::Serialize;
 
 use crate::{
+    http::respond::{self, Body},
     resource::{METADATA_PREFIX, ResourceUri},
     scope::ScopeSet,
     token::Issuer,
@@ -65,9 +67,23 @@ impl ProtectedResourceMetadata {
         self.paths.iter().any(|known| known == path)
     }
 
-    /// The document as JSON.
-    pub(super) fn document(&self) -> Bytes {
-        self.document.clone()
+    /// Answers a request for the document. Any page may read it.
+    pub(super) fn answer(&self, method: &Method) -> Response<Body> {
+        let mut response = match *method {
+            Method::GET | Method::HEAD => respond::json(StatusCode::OK, self.document.clone()),
+            Method::OPTIONS => respond::empty(StatusCode::NO_CONTENT),
+            _ => respond::method_not_allowed("GET, HEAD, OPTIONS"),
+        };
+        let found = response.status() == StatusCode::OK;
+        let headers = response.headers_mut();
+        headers.insert("access-control-allow-origin", HeaderValue::from_static("*"));
+        if *method == Method::OPTIONS {
+            headers.insert("access-control-allow-methods", HeaderValue::from_static("GET, HEAD, OPTIONS"));
+            headers.insert("access-control-allow-headers", HeaderValue::from_static("mcp-protocol-version"));
+        } else if found {
+            headers.insert(CACHE_CONTROL, HeaderValue::from_static("max-age=300"));
+        }
+        response
     }
 }
 
@@ -82,7 +98,7 @@ mod tests {
         let scopes = "op:add op:sub".parse().expect("valid");
         let metadata = ProtectedResourceMetadata::new(&resource, "/mcp", Some(&issuer), &scopes, "Calculator", None);
         assert_eq!(
-            std::str::from_utf8(&metadata.document()).expect("UTF-8"),
+            std::str::from_utf8(&metadata.document).expect("UTF-8"),
             r#"{"resource":"https://h.example/base/mcp","authorization_servers":["https://as.example/oauth/2.1"],"scopes_supported":["op:add","op:sub"],"bearer_methods_supported":["header"],"resource_name":"Calculator"}"#
         );
         for (path, served) in [

@@ -2,8 +2,11 @@
 
 mod challenge;
 pub mod gate;
+mod headers;
+mod judge;
 mod metadata;
 mod origin;
+mod rates;
 mod record;
 mod respond;
 pub mod server;

@@ -226,6 +226,9 @@ pub(super) fn cause(refusal: &Refusal) -> String {
 
 /// A refusal as a response.
 pub(super) fn refused(refusal: &Refusal, challenges: &Challenges) -> Response<Body> {
+    if let Refusal::MethodNotAllowed { allow } = refusal {
+        return method_not_allowed(allow);
+    }
     let mut response = json(refusal.status(), refusal.body());
     let headers = response.headers_mut();
     if let Some(challenge) = refusal.challenge(challenges) {
@@ -234,9 +237,14 @@ pub(super) fn refused(refusal: &Refusal, challenges: &Challenges) -> Response<Bo
     if let Some(wait) = refusal.retry_after() {
         headers.insert(RETRY_AFTER, HeaderValue::from(wait.as_secs().max(1)));
     }
-    if let Refusal::MethodNotAllowed { allow } = refusal {
-        headers.insert(ALLOW, HeaderValue::from_static(allow));
-    }
+    response
+}
+
+/// A path of ours that does not take this HTTP method.
+pub(super) fn method_not_allowed(allow: &'static str) -> Response<Body> {
+    let refusal = Refusal::MethodNotAllowed { allow };
+    let mut response = json(refusal.status(), refusal.body());
+    response.headers_mut().insert(ALLOW, HeaderValue::from_static(allow));
     response
 }
 

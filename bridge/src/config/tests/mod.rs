@@ -95,7 +95,7 @@ fn defaults_are_safe() {
     let rate = limits.rate_limit.expect("on");
     assert_eq!((rate.per_second.get(), rate.burst.get()), (50, 100));
     let seconds = [
-        (limits.header_timeout, 10),
+        (limits.header_timeout, 30),
         (limits.body_timeout, 30),
         (limits.write_timeout, 30),
         (limits.request_timeout, 60),

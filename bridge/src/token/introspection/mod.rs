@@ -35,6 +35,10 @@ use super::{
 /// more than sixteen connections.
 const MAX_QUESTIONS: usize = 16;
 
+/// Questions under way and waiting for their turn. A flood on top of that gets its refusal at once;
+/// waiting for one would only hold its connections in memory.
+const MAX_WAITING: usize = 1024;
+
 /// The authorization server has said `active`, so its own clock has passed `nbf`; this covers
 /// clocks that are a little apart.
 const NBF_LEEWAY: Duration = Duration::from_secs(5);
@@ -78,6 +82,7 @@ struct Asker {
     /// Absent when the TTL is zero.
     memory: Option<Memory>,
     questions: Semaphore,
+    waiting: Semaphore,
     breaker: Breaker,
     health: Health,
     credentials_alarm: OncePerMinute,
@@ -106,6 +111,7 @@ impl IntrospectionVerifier {
             memory: (!cache_ttl.is_zero())
                 .then(|| Memory { cache: VerdictCache::new(cache_ttl), flights: Arc::default() }),
             questions: Semaphore::new(MAX_QUESTIONS),
+            waiting: Semaphore::new(MAX_WAITING),
             breaker: Breaker::new(),
             health: Health::default(),
             credentials_alarm: OncePerMinute::default(),
@@ -176,6 +182,9 @@ impl Asker {
         if self.breaker.is_open() {
             return not_asked(RESTING);
         }
+        let Ok(_place) = self.waiting.try_acquire() else {
+            return not_asked("too many tokens are waiting to be asked about");
+        };
         let deadline = started + TOTAL_TIMEOUT;
         let Ok(Ok(_slot)) = timeout_at(deadline, self.questions.acquire()).await else {
             return not_asked("too many tokens are being asked about; none of the questions ended within 5 s");
