@@ -134,27 +134,53 @@ fn is_run_of(event: &Value, operation: &str) -> bool {
 #[test]
 fn requests_at_once_have_a_bound() {
     let world = World::with(|line| line.flag("--max-concurrent-requests", "3"));
+    let address = world.bridge.address();
     world.call(world.good(), "add").expect(200, "before");
-    let token = world.token(ALL_SCOPES);
+    let call = mcp::call("add").bearer(world.good());
+    let body = call.bytes(address).split_off(call.head_bytes(address).len());
+    let (first, rest) = body.split_at(10);
+    let mut slow: Vec<Connection> = (0..3)
+        .map(|_| {
+            let mut connection = Connection::open(address);
+            connection.write(&call.head_bytes(address));
+            connection.write(first);
+            connection
+        })
+        .collect();
+    let mut refused = None;
+    wait_until("three slow bodies take all places", || {
+        let response = world.call(world.good(), "add");
+        refused = (response.status != 200).then_some(response);
+        refused.is_some()
+    });
+    assert_later("a fourth", &refused.expect("a refusal"), 503);
+    world.send(&Request::get("/healthz")).expect(200, "health has its own place");
+    world.send(&mcp::call("add").bearer("unknown")).expect(401, "who has no token is told so first");
+    for connection in &mut slow {
+        connection.write(rest);
+        connection.read_response(false).expect(200, "what was accepted is answered");
+    }
+    world.call(world.good(), "add").expect(200, "afterwards");
+}
+
+/// Tokens that nobody knows yet take no place of those who have one.
+#[test]
+fn unverified_requests_take_no_place() {
+    let world = World::with(|line| line.flag("--max-concurrent-requests", "3"));
+    world.call(world.good(), "add").expect(200, "before");
     let asked = world.server.question_count();
     world.server.hold();
     std::thread::scope(|scope| {
         let world = &world;
-        let waiting: Vec<_> = (0..3)
-            .map(|_| {
-                let token = world.token(ALL_SCOPES);
-                scope.spawn(move || world.call(&token, "add").status)
-            })
-            .collect();
-        wait_until("three requests wait", || world.server.question_count() >= asked + 3);
-        assert_later("a fourth", &world.call(&token, "add"), 503);
-        world.send(&Request::get("/healthz")).expect(200, "health has its own place");
+        let strangers: Vec<_> =
+            (0..5).map(|number| scope.spawn(move || world.call(&format!("stranger-{number}"), "add").status)).collect();
+        wait_until("five questions", || world.server.question_count() >= asked + 5);
+        world.call(world.good(), "add").expect(200, "a known user meanwhile");
         world.server.release();
-        for call in waiting {
-            assert_eq!(call.join().expect("a call"), 200, "what was accepted is answered");
+        for stranger in strangers {
+            assert_eq!(stranger.join().expect("a call"), 401);
         }
     });
-    world.call(&token, "add").expect(200, "afterwards");
 }
 
 #[test]
