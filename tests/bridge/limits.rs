@@ -262,6 +262,26 @@ fn slow_bodies_are_not_waited_for() {
     });
 }
 
+/// A client that asks for megabytes and reads none of them.
+#[test]
+fn clients_that_do_not_read_are_left() {
+    let world = World::with(|line| line.flag("--write-timeout", "1s"));
+    let address = world.bridge.address();
+    // The answer is as long as the id that it repeats.
+    let params = json!({ "_meta": mcp::meta() });
+    let body = json!({ "jsonrpc": "2.0", "id": "x".repeat(1024 * 1024), "method": "tools/list", "params": params });
+    let request = mcp::modern("tools/list", json!({})).json(&body).bearer(world.good());
+    let answer = world.send(&request).expect(200, "who reads");
+    assert!(answer.body.len() > 1024 * 1024);
+    let bytes = request.bytes(address);
+    let mut connection = Connection::open(address);
+    let started = Instant::now();
+    let error = (0..64).find_map(|_| connection.try_write(&bytes).err()).expect("its buffers are not endless");
+    let left = matches!(error.kind(), std::io::ErrorKind::ConnectionReset | std::io::ErrorKind::BrokenPipe);
+    assert!(left, "it waits for a client that does not read: {error} after {:?}", started.elapsed());
+    world.call(world.good(), "add").expect(200, "others");
+}
+
 /// A client that sends nothing more does not keep its connection for ever.
 #[test]
 fn an_idle_connection_is_closed() {
