@@ -6,7 +6,7 @@ use crate::{
     common::{
         authorization_server::{AuthorizationServer, Fault},
         bridge::{Bridge, CommandLine},
-        http::Response,
+        http::{Request, Response},
         jwt::{self, SigningKey},
         mcp, unix_now, wait_until,
         world::ALL_SCOPES,
@@ -256,6 +256,22 @@ fn without_keys_nobody_is_judged() {
     }
     signed.server.fail(None);
     wait_until("the keys come", || signed.call(&token).status == 200);
+}
+
+#[test]
+fn readiness_follows_the_keys() {
+    let signed = Signed::start();
+    let ready = |signed: &Signed| signed.bridge.send(&Request::get("/readyz")).status;
+    assert_eq!(ready(&signed), 200);
+    let server = AuthorizationServer::start();
+    server.hide_metadata(true);
+    let bridge = CommandLine::serve().flag("--auth", "jwt").flag("--issuer", server.issuer()).spawn();
+    let body = bridge.send(&Request::get("/readyz")).expect(503, "no keys").json();
+    assert!(body["reason"].as_str().is_some_and(|reason| !reason.is_empty()), "{body}");
+    let key = SigningKey::es256("ec-1");
+    server.set_keys(vec![key.jwk()]);
+    server.hide_metadata(false);
+    wait_until("the keys are found", || bridge.send(&Request::get("/readyz")).status == 200);
 }
 
 #[test]

@@ -25,6 +25,41 @@ fn health() {
     }
 }
 
+/// Nobody needs a token for it, so it must not be a way to flood the authorization server, nor to
+/// stop the bridge from asking.
+#[test]
+fn readiness_cannot_be_used_for_a_flood() {
+    let world = World::start();
+    let asked = world.server.question_count();
+    for _ in 0..50 {
+        world.send(&Request::get("/readyz")).expect(200, "ready");
+    }
+    let questions = world.server.question_count() - asked;
+    assert!(questions <= 3, "{questions} questions for 50 probes");
+
+    let fresh = World::start();
+    let token = fresh.token(ALL_SCOPES);
+    let asked = fresh.server.question_count();
+    fresh.server.fail(Fault::Status(500));
+    for _ in 0..50 {
+        fresh.send(&Request::get("/readyz"));
+    }
+    let questions = fresh.server.question_count() - asked;
+    assert!(questions <= 5, "{questions} questions for 50 probes during an outage");
+    fresh.server.fail(None);
+    wait_until("it serves again", || fresh.call(&token, "add").status == 200);
+}
+
+/// An orchestrator must not send traffic to a bridge that never could ask.
+#[test]
+fn readiness_is_red_from_the_start_if_nobody_can_be_asked() {
+    let server = AuthorizationServer::start();
+    let line = CommandLine::serve().introspection(&server);
+    let bridge = line.flag("--introspection-url", "http://127.0.0.1:1/introspect").spawn();
+    let body = bridge.send(&Request::get("/readyz")).expect(503, "never asked").json();
+    assert_eq!(body["ready"], false, "{body}");
+}
+
 /// Probes come by address or by whatever name the orchestrator uses.
 #[test]
 fn health_has_no_host_check() {
