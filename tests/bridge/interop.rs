@@ -10,7 +10,7 @@ use serde_json::Value;
 
 use crate::{
     common::bridge::{Bridge, CommandLine},
-    driver::{Guard, named, node, python, run, transcript},
+    driver::{Guard, finish, named, node, python, run, transcript},
 };
 
 const SECRET: &str = "the bridge's own secret at the authorization server";
@@ -38,17 +38,40 @@ fn python_sdk_in_both_eras() {
 }
 
 #[test]
-fn every_sdk_with_a_token_of_a_real_authorization_server() {
+fn every_sdk_with_an_opaque_token_of_a_real_authorization_server() {
     let server = AuthorizationServer::start();
-    let bridge = server.bridge("15s");
-    let signed_in = run(node("oauth-token.mjs").args([bridge.url(), &server.issuer, ALL_SCOPES]));
-    let token = signed_in["access_token"].as_str().expect("an access token");
+    // Longer than the slowest machine needs for all three.
+    every_sdk_calculates(&server, &server.bridge("5m"));
+    assert_eq!(server.introspections(), 1, "one token, one question within the cache time");
+}
+
+#[test]
+fn every_sdk_with_a_signed_token_of_a_real_authorization_server() {
+    let server = AuthorizationServer::with_tokens("jwt");
+    let bridge = CommandLine::serve().flag("--auth", "jwt").flag("--issuer", &server.issuer).spawn();
+    every_sdk_calculates(&server, &bridge);
+    assert_eq!(server.introspections(), 0, "signed tokens are not asked about");
+}
+
+/// Every SDK uses the calculator with one and the same token of `server`.
+fn every_sdk_calculates(server: &AuthorizationServer, bridge: &Bridge) {
+    let token = server.token_for(bridge);
     for mut client in [node("client-v1.mjs"), node("client-v2.mjs"), python("client.py")] {
-        let steps = transcript(client.args(["http", bridge.url()]).env("MCP_TOKEN", token));
+        let steps = transcript(client.args(["http", bridge.url()]).env("MCP_TOKEN", &token));
         assert!(named(&steps, "call").count() >= 3);
     }
+}
+
+#[test]
+fn token_for_other_resource_is_refused() {
+    let server = AuthorizationServer::start();
+    let (bridge, other) = (server.bridge("0s"), server.bridge("0s"));
+    let token = server.token_for(&bridge);
     let asked = server.introspections();
-    assert_eq!(asked, 1, "one token, one question within the cache time");
+    let refused = finish(node("client-v1.mjs").args(["http", other.url()]).env("MCP_TOKEN", token));
+    let complaint = String::from_utf8_lossy(&refused.stderr);
+    assert!(!refused.status.success() && complaint.contains("invalid_token"), "{complaint}");
+    assert_eq!(server.introspections(), asked + 1, "the token is active, so only its audience speaks against it");
 }
 
 #[test]
@@ -103,8 +126,15 @@ struct AuthorizationServer {
 }
 
 impl AuthorizationServer {
+    /// One whose access tokens are opaque.
     fn start() -> Self {
+        Self::with_tokens("opaque")
+    }
+
+    /// One whose access tokens are `opaque`, or signed: `jwt`.
+    fn with_tokens(format: &str) -> Self {
         let mut command = node("authorization-server.mjs");
+        command.args(["--token-format", format]);
         // It ends with its input, so even a killed test leaves none behind.
         command.env("BRIDGE_SECRET", SECRET).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::inherit());
         let mut child = Guard::spawn(&mut command);
@@ -131,6 +161,12 @@ impl AuthorizationServer {
             .flag("--introspection-cache", cache)
             .env("MCP_BRIDGE_INTROSPECTION_CLIENT_SECRET", SECRET)
             .spawn()
+    }
+
+    /// An access token for `bridge` with every scope.
+    fn token_for(&self, bridge: &Bridge) -> String {
+        let signed_in = run(node("oauth-token.mjs").args([bridge.url(), &self.issuer, ALL_SCOPES]));
+        signed_in["access_token"].as_str().expect("an access token").to_owned()
     }
 
     /// How often it was asked about a token.

@@ -1,6 +1,6 @@
 // A real authorization server (`oidc-provider`) on a free loopback port, for the tests.
 //
-//   BRIDGE_SECRET=… node authorization-server.mjs [--token-ttl SECONDS]
+//   BRIDGE_SECRET=… node authorization-server.mjs [--token-ttl SECONDS] [--token-format opaque|jwt]
 //
 // Prints one JSON line when it accepts connections: {"issuer", "introspection_url", "client_id"}.
 // It ends when its standard input does, so that it cannot outlive the test that started it.
@@ -14,15 +14,20 @@ import { once } from 'node:events';
 import { parseArgs } from 'node:util';
 import { Provider, interactionPolicy } from 'oidc-provider';
 
+// They are about keys and storage in production; errors still show.
+console.warn = () => {};
+
 const SCOPES = ['op:add', 'op:sub', 'op:mult', 'op:div'];
 const ACCOUNT = 'alice';
 const BRIDGE = 'bridge';
 
-const { values } = parseArgs({ options: { 'token-ttl': { type: 'string', default: '600' } } });
+const { values } = parseArgs({
+  options: { 'token-ttl': { type: 'string', default: '600' }, 'token-format': { type: 'string', default: 'opaque' } },
+});
 const tokenTtl = Number(values['token-ttl']);
 const secret = process.env.BRIDGE_SECRET;
 if (!secret || !(tokenTtl > 0)) {
-  console.error('usage: BRIDGE_SECRET=… node authorization-server.mjs [--token-ttl SECONDS]');
+  console.error('usage: BRIDGE_SECRET=… node authorization-server.mjs [--token-ttl SECONDS] [--token-format opaque|jwt]');
   process.exit(2);
 }
 
@@ -71,7 +76,7 @@ const provider = new Provider(issuer, {
       getResourceServerInfo: (_ctx, resource) => ({
         scope: SCOPES.join(' '),
         audience: resource,
-        accessTokenFormat: 'opaque',
+        accessTokenFormat: values['token-format'],
         accessTokenTTL: tokenTtl,
       }),
     },
