@@ -192,15 +192,7 @@ impl<'a> Message<'a> {
     /// [`ParseError`], with the id for its answer where one could be read.
     pub fn parse(body: &'a [u8]) -> Result<Self, ParseError> {
         let body = std::str::from_utf8(body).map_err(|error| ParseError::not_json(format!("not UTF-8: {error}")))?;
-        let raw: &RawValue = serde_json::from_str(body).map_err(|error| ParseError::not_json(error.to_string()))?;
-        if raw.get().starts_with('[') {
-            return Err(ParseError::invalid(
-                None,
-                "a batch: send one message per request (batches ended with 2025-06-18)",
-            ));
-        }
-        let envelope: Object<'a> =
-            serde_json::from_str(raw.get()).map_err(|error| ParseError::invalid(None, cause(&error)))?;
+        let envelope: Object<'a> = serde_json::from_str(body).map_err(|error| not_an_envelope(body, &error))?;
         let id = envelope.get("id").map(|raw| Id::new(raw).ok_or(raw));
         let known_id = id.and_then(Result::ok);
         let invalid = |detail: &str| ParseError::invalid(known_id, detail);
@@ -252,6 +244,17 @@ impl<'a> Params<'a> {
             params.arguments = Some(object(raw, "params.arguments")?);
         }
         Ok(params)
+    }
+}
+
+/// Why `body` is not an object without repeated keys: not JSON, or other JSON.
+fn not_an_envelope(body: &str, error: &serde_json::Error) -> ParseError {
+    match serde_json::from_str::<&RawValue>(body) {
+        Err(error) => ParseError::not_json(error.to_string()),
+        Ok(raw) if raw.get().starts_with('[') => {
+            ParseError::invalid(None, "a batch: send one message per request (batches ended with 2025-06-18)")
+        }
+        Ok(_) => ParseError::invalid(None, cause(error)),
     }
 }
 

@@ -27,13 +27,14 @@ impl Accepts {
             present = true;
             for range in value.to_str().unwrap_or_default().split(',') {
                 let mut parts = range.split(';').map(str::trim);
-                let kind = parts.next().unwrap_or_default().to_ascii_lowercase();
+                let kind = parts.next().unwrap_or_default();
+                let is = |names: &[&str]| names.iter().any(|name| kind.eq_ignore_ascii_case(name));
                 let refused = parts.any(|part| {
                     part.strip_prefix("q=").or(part.strip_prefix("Q=")).is_some_and(|q| q.parse::<f32>() == Ok(0.0))
                 });
                 if !refused {
-                    accepts.json |= matches!(kind.as_str(), "application/json" | "application/*" | "*/*");
-                    accepts.events |= matches!(kind.as_str(), "text/event-stream" | "text/*" | "*/*");
+                    accepts.json |= is(&["application/json", "application/*", "*/*"]);
+                    accepts.events |= is(&["text/event-stream", "text/*", "*/*"]);
                 }
             }
         }

@@ -42,8 +42,7 @@ impl Origins {
     /// A DNS-rebinding page reaches a loopback socket under its own name; this is where it ends.
     pub(super) fn is_our_host(&self, host: &str) -> bool {
         let host = host.to_ascii_lowercase();
-        let bare = host.strip_suffix(":443").or_else(|| host.strip_suffix(":80")).unwrap_or(&host);
-        self.hosts.iter().any(|known| *known == host || known == bare)
+        self.hosts.iter().any(|known| without_default_port(known) == without_default_port(&host))
     }
 
     /// Whether a page of `origin` may call us.
@@ -53,6 +52,11 @@ impl Origins {
         }
         self.allowed.is_empty() && is_loopback_origin(origin)
     }
+}
+
+/// A client may leave the port of its scheme out, or write it.
+fn without_default_port(host: &str) -> &str {
+    host.strip_suffix(":443").or_else(|| host.strip_suffix(":80")).unwrap_or(host)
 }
 
 fn is_loopback_origin(origin: &str) -> bool {

@@ -23,6 +23,10 @@ use tracing_subscriber::{
 /// is lost and counted, because the alternative is a server that stands still and cannot say why.
 const QUEUE_MAX_BYTES: usize = 1 << 20;
 
+/// The least time between two writes. Under load, lines of that time become one write: waking the
+/// thread for every line costs more than everything else in a request.
+const WRITE_INTERVAL: Duration = Duration::from_millis(5);
+
 /// How long the end of the process waits for stderr to take what is queued.
 const FLUSH_MAX: Duration = Duration::from_secs(1);
 
@@ -157,6 +161,8 @@ struct State {
     lost: u64,
     /// The thread has taken lines and not yet written them.
     writing: bool,
+    /// The thread sleeps until there are lines.
+    waiting: bool,
 }
 
 impl Queue {
@@ -182,7 +188,10 @@ impl Queue {
             }
         }
         state.lines.push(b'\n');
-        self.filled.notify_one();
+        if std::mem::take(&mut state.waiting) {
+            drop(state);
+            self.filled.notify_one();
+        }
     }
 
     /// Writes what is queued to `out`, for as long as the process lives.
@@ -190,6 +199,7 @@ impl Queue {
         let mut taken = Vec::new();
         loop {
             taken.clear();
+            self.wait_for_lines();
             let lost = self.take(&mut taken);
             if lost > 0 {
                 taken.extend_from_slice(self.lost_line(lost).as_bytes());
@@ -199,14 +209,21 @@ impl Queue {
             }
             self.lock().writing = false;
             self.written.notify_all();
+            thread::sleep(WRITE_INTERVAL);
         }
     }
 
-    /// Waits for lines, swaps them into `taken`, and returns how many were lost since.
+    fn wait_for_lines(&self) {
+        let mut state = self.lock();
+        while state.lines.is_empty() {
+            state.waiting = true;
+            state = self.filled.wait(state).unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+
+    /// Swaps the lines into `taken`, and returns how many were lost since.
     fn take(&self, taken: &mut Vec<u8>) -> u64 {
-        let state = self.lock();
-        let mut state =
-            self.filled.wait_while(state, |state| state.lines.is_empty()).unwrap_or_else(PoisonError::into_inner);
+        let mut state = self.lock();
         std::mem::swap(&mut state.lines, taken);
         state.writing = true;
         std::mem::take(&mut state.lost)

@@ -1,0 +1,20 @@
+//! `mcp-bridge` from outside: the built program on a loopback port, judged by the MCP
+//! specification and the OAuth RFCs alone.
+
+#[path = "../common/mod.rs"]
+mod common;
+
+mod credentials;
+mod introspection;
+mod introspection_faults;
+mod jwt;
+mod legacy;
+mod limits;
+mod metadata;
+mod modern;
+mod operations;
+mod origin;
+mod policy;
+mod secrecy;
+mod startup;
+mod tls;
