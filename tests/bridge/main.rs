@@ -18,3 +18,4 @@ mod policy;
 mod secrecy;
 mod startup;
 mod tls;
+mod wire;
