@@ -7,7 +7,7 @@ use base64::{Engine as _, engine::general_purpose::STANDARD};
 use mcp_calculator::server::{Era, LEGACY_VERSIONS, MODERN_VERSION};
 use serde_json::value::RawValue;
 
-use crate::message::{INVALID_PARAMS, Message, Params, Request, shown};
+use crate::message::{INVALID_PARAMS, Message, Params, Request, shown, text};
 
 /// `_meta` key of the protocol version of a modern request.
 pub const VERSION_KEY: &str = "io.modelcontextprotocol/protocolVersion";
@@ -187,9 +187,9 @@ impl EnvelopeError {
     }
 }
 
-/// The version that `initialize` asks for; empty if it does not say.
-pub fn requested_version<'p>(params: &'p Params<'_>) -> Cow<'p, str> {
-    params.members.get("protocolVersion").and_then(crate::message::text).unwrap_or_default()
+/// The version that `initialize` asks for; `None` if it does not say.
+pub fn requested_version<'p>(params: &'p Params<'_>) -> Option<Cow<'p, str>> {
+    params.members.get("protocolVersion").and_then(text)
 }
 
 #[cfg(test)]

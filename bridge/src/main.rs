@@ -35,8 +35,13 @@ fn run(flags: &Flags) -> anyhow::Result<ExitCode> {
     match config::load(flags, std::env::vars_os()) {
         Ok(loaded) => {
             let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-            runtime.block_on(serve::serve(loaded))?;
-            Ok(ExitCode::SUCCESS)
+            match runtime.block_on(serve::serve(loaded)) {
+                Err(error) if error.is_setting() => {
+                    complain(&format!("{:#}", anyhow::Error::from(error)));
+                    Ok(ExitCode::from(USAGE))
+                }
+                ended => ended.map(|()| ExitCode::SUCCESS).map_err(Into::into),
+            }
         }
         Err(problems) => {
             complain(&problems.to_string());
@@ -47,7 +52,13 @@ fn run(flags: &Flags) -> anyhow::Result<ExitCode> {
 
 fn check_config(flags: &Flags) -> anyhow::Result<ExitCode> {
     match config::load(flags, std::env::vars_os()) {
-        Ok(loaded) => print(|out| writeln!(out, "{loaded}")),
+        Ok(loaded) => {
+            if let Err(error) = serve::check(&loaded.config) {
+                complain(&format!("{:#}", anyhow::Error::from(error)));
+                return Ok(ExitCode::from(USAGE));
+            }
+            print(|out| writeln!(out, "{loaded}"))
+        }
         Err(problems) => {
             complain(&problems.to_string());
             Ok(ExitCode::from(USAGE))

@@ -48,7 +48,7 @@ pub struct Params<'a> {
     /// `_meta`, empty if there is none.
     pub meta: Object<'a>,
     /// What is called, read or got: `name` of `tools/call` and `prompts/get`, `uri` of
-    /// `resources/…`. `None` for methods that have no such parameter.
+    /// `resources/…`. `None` if it is absent or not a string: whoever serves the method says so.
     pub target: Option<Cow<'a, str>>,
     /// `arguments` of `tools/call`; `None` if absent or not an object (the tool says so then).
     pub arguments: Option<Object<'a>>,
@@ -225,19 +225,13 @@ impl<'a> Params<'a> {
     fn parse(method: &str, raw: Option<&'a RawValue>) -> Result<Self, String> {
         let mut params = Self::default();
         let Some(raw) = raw.filter(|raw| raw.get() != "null") else {
-            return match target_key(method) {
-                Some(key) => Err(format!("`params.{key}` must be a string")),
-                None => Ok(params),
-            };
+            return Ok(params);
         };
         params.members = object(raw, "params")?;
         if let Some(raw) = params.members.get("_meta") {
             params.meta = object(raw, "params._meta")?;
         }
-        if let Some(key) = target_key(method) {
-            let target = params.members.get(key).and_then(text);
-            params.target = Some(target.ok_or_else(|| format!("`params.{key}` must be a string"))?);
-        }
+        params.target = target_key(method).and_then(|key| params.members.get(key)).and_then(text);
         if method == "tools/call"
             && let Some(raw) = params.members.get("arguments").filter(|raw| raw.get().starts_with('{'))
         {
@@ -387,9 +381,6 @@ mod tests {
             (r#"{"jsonrpc":"2.0","result":1}"#, INVALID_REQUEST, None),
             (r#"{"jsonrpc":"2.0","id":1,"method":"m","params":[1]}"#, INVALID_PARAMS, Some("1")),
             (r#"{"jsonrpc":"2.0","id":1,"method":"m","params":{"_meta":1}}"#, INVALID_PARAMS, Some("1")),
-            (r#"{"jsonrpc":"2.0","id":1,"method":"tools/call"}"#, INVALID_PARAMS, Some("1")),
-            (r#"{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":1}}"#, INVALID_PARAMS, Some("1")),
-            (r#"{"jsonrpc":"2.0","id":1,"method":"resources/read","params":{"name":"a"}}"#, INVALID_PARAMS, Some("1")),
         ];
         for (body, code, id) in cases {
             let (found, found_id, detail) = error(body);

@@ -141,19 +141,21 @@ enum Subject<'r> {
 
 impl<'r> Subject<'r> {
     fn of(request: &'r Request<'_>) -> Self {
-        let target = request.params.target.as_deref().unwrap_or_default();
-        match request.method.as_ref() {
-            "initialize"
-            | "ping"
-            | "server/discover"
-            | "tools/list"
-            | "prompts/list"
-            | "resources/list"
-            | "resources/templates/list"
-            | "logging/setLevel" => Self::Everybody,
-            "tools/call" => Self::Tool(target, request.params.arguments.as_ref()),
-            "prompts/get" => Self::Prompt(target),
-            "resources/read" | "resources/subscribe" | "resources/unsubscribe" => Self::Resource(target),
+        match (request.method.as_ref(), request.params.target.as_deref()) {
+            (
+                "initialize"
+                | "ping"
+                | "server/discover"
+                | "tools/list"
+                | "prompts/list"
+                | "resources/list"
+                | "resources/templates/list"
+                | "logging/setLevel",
+                _,
+            ) => Self::Everybody,
+            ("tools/call", Some(name)) => Self::Tool(name, request.params.arguments.as_ref()),
+            ("prompts/get", Some(name)) => Self::Prompt(name),
+            ("resources/read" | "resources/subscribe" | "resources/unsubscribe", Some(uri)) => Self::Resource(uri),
             _ => Self::Unruled,
         }
     }
@@ -266,6 +268,12 @@ mod tests {
         }
         assert_eq!(verdict(&closed, "", "vendor/method", &json!({})), "no rule");
         assert_eq!(verdict(&closed, "a", "tools/call", &json!({"name": "t"})), "no rule");
+        // Without a name no rule can match, so a rule for every name must not let it in.
+        let rule = Rule { target: Target::Tool("*".into()), when: vec![], scopes: ScopeSet::default() };
+        let open = Policy::new(vec![rule], None);
+        assert_eq!(verdict(&open, "", "tools/call", &json!({"name": "t"})), "allowed");
+        assert_eq!(verdict(&open, "", "tools/call", &json!({"name": 1})), "no rule");
+        assert_eq!(verdict(&open, "", "tools/call", &json!({})), "no rule");
     }
 
     #[test]

@@ -62,6 +62,25 @@ pub enum ServeError {
     Signals(#[source] io::Error),
 }
 
+impl ServeError {
+    /// Whether other settings would help, and trying again would not.
+    pub fn is_setting(&self) -> bool {
+        matches!(
+            self,
+            Self::Resource(_) | Self::Tls(_) | Self::Verifier(BuildError::Url { .. } | BuildError::Credentials)
+        )
+    }
+}
+
+/// Looks at what only the use of a setting shows: whether the TLS files hold what they should.
+///
+/// # Errors
+/// What [`serve`] would say.
+pub fn check(config: &Config) -> Result<(), ServeError> {
+    config.tls.as_ref().map(server::tls_acceptor).transpose()?;
+    Ok(())
+}
+
 fn listen_advice(error: &io::Error) -> String {
     match error.kind() {
         io::ErrorKind::AddrInUse => {

@@ -3,8 +3,12 @@
 
 #[path = "../common/mod.rs"]
 mod common;
+#[path = "../interop/driver.rs"]
+mod driver;
 
+mod conformance;
 mod credentials;
+mod interop;
 mod introspection;
 mod introspection_faults;
 mod jwt;

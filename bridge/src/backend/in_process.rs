@@ -57,12 +57,15 @@ fn answer(call: Call<'_>) -> Answer {
     match (call.request.method.as_ref(), call.era) {
         ("tools/call", era) => call_tool(id, era, call),
         ("tools/list", _) if params.members.get("cursor").is_some_and(|cursor| cursor.get() != "null") => {
-            Answer::error(id, INVALID_PARAMS, "Invalid params: there is one page of tools and no cursor to it", None)
+            invalid_params(id, "there is one page of tools and no cursor to it")
         }
         ("tools/list", Era::Legacy) => Answer::result(id, &LEGACY_TOOLS),
         ("tools/list", Era::Modern) => Answer::result(id, &MODERN_TOOLS),
         ("server/discover", Era::Modern) => Answer::result(id, &DISCOVER),
-        ("initialize", Era::Legacy) => Answer::result(id, &json(&server::initialize(&requested_version(params)))),
+        ("initialize", Era::Legacy) => match requested_version(params) {
+            Some(version) => Answer::result(id, &json(&server::initialize(&version))),
+            None => invalid_params(id, "`protocolVersion` must be a string"),
+        },
         ("ping", Era::Legacy) => Answer::result(id, "{}"),
         (method, _) => Answer::error(id, METHOD_NOT_FOUND, &format!("Method not found: {}", shown(method)), None),
     }
@@ -70,6 +73,9 @@ fn answer(call: Call<'_>) -> Answer {
 
 fn call_tool(id: &str, era: Era, call: Call<'_>) -> Answer {
     let params = &call.request.params;
+    let Some(name) = params.target.as_deref() else {
+        return invalid_params(id, "`name` must be a string");
+    };
     let token = call.caller;
     let caller = Caller {
         subject: token.subject.as_deref(),
@@ -80,10 +86,14 @@ fn call_tool(id: &str, era: Era, call: Call<'_>) -> Answer {
     // The object that the policy judged, written anew; anything else is the tool's to refuse.
     let written = params.arguments.as_ref().map(|arguments| arguments.to_json());
     let arguments = written.as_deref().or_else(|| params.members.get("arguments").map(|raw| raw.get()));
-    match server::call_tool(era, params.target.as_deref().unwrap_or_default(), arguments, Some(&caller)) {
+    match server::call_tool(era, name, arguments, Some(&caller)) {
         Ok(result) => Answer::result(id, &json(&result)),
         Err(error) => Answer::error(id, i64::from(error.code.0), &error.message, error.data.as_ref()),
     }
+}
+
+fn invalid_params(id: &str, what: &str) -> Answer {
+    Answer::error(id, INVALID_PARAMS, &format!("Invalid params: {what}"), None)
 }
 
 fn json(value: &impl Serialize) -> String {

@@ -49,7 +49,7 @@ use crate::{
 /// Everything that one request's way needs, shared by all requests.
 pub struct Gate {
     paths: [String; 2],
-    metadata: ProtectedResourceMetadata,
+    metadata: Option<ProtectedResourceMetadata>,
     challenges: Challenges,
     origins: Origins,
     trusted_proxies: Vec<IpAddr>,
@@ -113,14 +113,10 @@ impl Gate {
         let public_path = if resource.path().is_empty() { "/" } else { resource.path() };
         Self {
             paths: [path.to_owned(), public_path.to_owned()],
-            metadata: ProtectedResourceMetadata::new(
-                resource,
-                path,
-                setup.issuer,
-                policy.scopes(),
-                setup.name,
-                setup.documentation,
-            ),
+            metadata: setup.issuer.map(|issuer| {
+                let scopes = policy.scopes();
+                ProtectedResourceMetadata::new(resource, path, issuer, scopes, setup.name, setup.documentation)
+            }),
             challenges: Challenges::new(resource, policy.scopes()),
             origins: Origins::new(resource, setup.bound, setup.allowed_hosts, setup.allowed_origins),
             trusted_proxies: setup.trusted_proxies,
@@ -146,8 +142,11 @@ impl Gate {
         match head.uri.path() {
             "/healthz" => return respond::text(StatusCode::OK, "ok\n"),
             "/readyz" => return self.readiness().await,
-            path if self.metadata.is_at(path) => return self.metadata.answer(&head.method),
-            _ => {}
+            path => {
+                if let Some(metadata) = self.metadata.as_ref().filter(|metadata| metadata.is_at(path)) {
+                    return metadata.answer(&head.method);
+                }
+            }
         }
         let client = origin::client_address(peer, &head.headers, &self.trusted_proxies);
         let mut record = Record::begin(client, Arc::clone(&self.metrics));
@@ -234,6 +233,9 @@ impl Gate {
     {
         if !headers::is_json(&head.headers) {
             return Err(Refusal::ContentType);
+        }
+        if headers::is_encoded(&head.headers) {
+            return Err(Refusal::ContentEncoding);
         }
         let accepts = Accepts::of(&head.headers);
         if !accepts.json && !accepts.events {

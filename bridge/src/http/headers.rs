@@ -2,7 +2,7 @@
 
 use http::{
     HeaderMap, HeaderValue,
-    header::{ACCEPT, CONTENT_TYPE},
+    header::{ACCEPT, CONTENT_ENCODING, CONTENT_TYPE},
 };
 use mcp_calculator::server::{LEGACY_VERSIONS, MODERN_VERSION};
 
@@ -47,6 +47,12 @@ pub(super) fn is_json(headers: &HeaderMap) -> bool {
     let mut types = headers.get_all(CONTENT_TYPE).iter();
     let essence = types.next().and_then(|value| value.to_str().ok()?.split(';').next().map(str::trim));
     essence.is_some_and(|essence| essence.eq_ignore_ascii_case("application/json")) && types.next().is_none()
+}
+
+/// Whether the body would have to be decoded first. A proxy that decodes it would read another body
+/// than a server that does not.
+pub(super) fn is_encoded(headers: &HeaderMap) -> bool {
+    headers.get_all(CONTENT_ENCODING).iter().any(|coding| !coding.as_bytes().eq_ignore_ascii_case(b"identity"))
 }
 
 /// The headers that mirror the body of a modern request.

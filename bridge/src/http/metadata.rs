@@ -18,12 +18,11 @@ pub(super) struct ProtectedResourceMetadata {
     paths: [String; 3],
 }
 
-/// What the document says (RFC 9728 §2). Empty arrays are left out, as the section demands.
+/// What the document says (RFC 9728 §2). An empty array is left out, as the section demands.
 #[derive(Serialize)]
 struct Document<'a> {
     resource: &'a str,
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    authorization_servers: Vec<&'a str>,
+    authorization_servers: [&'a str; 1],
     #[serde(skip_serializing_if = "Vec::is_empty")]
     scopes_supported: Vec<&'a str>,
     bearer_methods_supported: [&'a str; 1],
@@ -37,14 +36,14 @@ impl ProtectedResourceMetadata {
     pub(super) fn new(
         resource: &ResourceUri,
         path: &str,
-        issuer: Option<&Issuer>,
+        issuer: &Issuer,
         scopes: &ScopeSet,
         name: &str,
         documentation: Option<&str>,
     ) -> Self {
         let document = Document {
             resource: resource.as_str(),
-            authorization_servers: issuer.map(Issuer::as_str).into_iter().collect(),
+            authorization_servers: [issuer.as_str()],
             scopes_supported: scopes.iter().map(|scope| scope.as_str()).collect(),
             bearer_methods_supported: ["header"],
             resource_name: name,
@@ -96,7 +95,7 @@ mod tests {
         let resource = ResourceUri::new("https://h.example/base", "/mcp").expect("valid");
         let issuer = Issuer::new("https://as.example/oauth/2.1");
         let scopes = "op:add op:sub".parse().expect("valid");
-        let metadata = ProtectedResourceMetadata::new(&resource, "/mcp", Some(&issuer), &scopes, "Calculator", None);
+        let metadata = ProtectedResourceMetadata::new(&resource, "/mcp", &issuer, &scopes, "Calculator", None);
         assert_eq!(
             std::str::from_utf8(&metadata.document).expect("UTF-8"),
             r#"{"resource":"https://h.example/base/mcp","authorization_servers":["https://as.example/oauth/2.1"],"scopes_supported":["op:add","op:sub"],"bearer_methods_supported":["header"],"resource_name":"Calculator"}"#

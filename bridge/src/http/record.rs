@@ -3,7 +3,7 @@
 use std::{
     net::IpAddr,
     sync::{
-        Arc,
+        Arc, LazyLock,
         atomic::{AtomicU64, Ordering},
     },
     time::Instant,
@@ -42,10 +42,9 @@ pub(super) struct Record {
 impl Record {
     /// Begins the record of a request from `client`.
     pub(super) fn begin(client: IpAddr, metrics: Arc<Metrics>) -> Self {
-        // Numbers tell requests of one process apart; the log's time tells processes apart.
         static NEXT: AtomicU64 = AtomicU64::new(1);
         Self {
-            request_id: format!("{:08x}", NEXT.fetch_add(1, Ordering::Relaxed)),
+            request_id: format!("{:08x}-{:x}", *PROCESS, NEXT.fetch_add(1, Ordering::Relaxed)),
             caller: None,
             label: MethodLabel::Unread,
             method: None,
@@ -67,6 +66,9 @@ impl Record {
         self.target = target.map(plain);
     }
 }
+
+/// Tells the requests of one process from those of the next, in files that outlive both.
+static PROCESS: LazyLock<u32> = LazyLock::new(|| getrandom::u32().unwrap_or_else(|_| std::process::id()));
 
 /// A peer's name for something, as it is if that is harmless, else marked and cut.
 fn plain(text: &str) -> String {

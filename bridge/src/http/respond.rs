@@ -38,6 +38,7 @@ pub(super) enum Refusal {
     RateLimited(Duration),
     Overloaded,
     ContentType,
+    ContentEncoding,
     NotAcceptable { offered: &'static str },
     TooLarge { max_bytes: usize },
     TooSlow,
@@ -77,7 +78,7 @@ impl Refusal {
             Self::VerifierUnavailable(_) => R::Unavailable,
             Self::RateLimited(_) => R::RateLimited,
             Self::Overloaded | Self::SessionsFull { .. } => R::Overloaded,
-            Self::ContentType | Self::NotAcceptable { .. } => R::MediaType,
+            Self::ContentType | Self::ContentEncoding | Self::NotAcceptable { .. } => R::MediaType,
             Self::TooLarge { .. } => R::TooLarge,
             Self::TooSlow => R::TooSlow,
             Self::Envelope { error: EnvelopeError::UnsupportedVersion(_), .. } | Self::UnsupportedVersion => R::Version,
@@ -100,7 +101,7 @@ impl Refusal {
             Self::VerifierUnavailable(_) | Self::Overloaded | Self::SessionsFull { .. } | Self::NotAudited { .. } => {
                 StatusCode::SERVICE_UNAVAILABLE
             }
-            Self::ContentType => StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            Self::ContentType | Self::ContentEncoding => StatusCode::UNSUPPORTED_MEDIA_TYPE,
             Self::NotAcceptable { .. } => StatusCode::NOT_ACCEPTABLE,
             Self::TooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
             Self::TooSlow => StatusCode::REQUEST_TIMEOUT,
@@ -149,7 +150,7 @@ impl Refusal {
             Self::InvalidToken(_) => plain("invalid_token"),
             Self::VerifierUnavailable(_) | Self::Overloaded => plain("temporarily_unavailable"),
             Self::RateLimited(_) => plain("too_many_requests"),
-            Self::ContentType => plain("unsupported_media_type"),
+            Self::ContentType | Self::ContentEncoding => plain("unsupported_media_type"),
             Self::NotAcceptable { .. } => plain("not_acceptable"),
             Self::TooLarge { .. } => plain("content_too_large"),
             Self::TooSlow => plain("request_timeout"),
@@ -183,6 +184,7 @@ impl fmt::Display for Refusal {
             Self::RateLimited(_) => f.write_str("Too many requests; slow down"),
             Self::Overloaded => f.write_str("Too many requests at once; try again"),
             Self::ContentType => f.write_str("Content-Type must be application/json"),
+            Self::ContentEncoding => f.write_str("Send the body without Content-Encoding"),
             Self::NotAcceptable { offered } => write!(f, "Accept must allow {offered}"),
             Self::TooLarge { max_bytes } => write!(f, "The body is longer than {max_bytes} bytes"),
             Self::TooSlow => f.write_str("The body did not arrive in time"),

@@ -148,7 +148,8 @@ fn numeric_date(value: Option<&Value>, wrong: &'static str) -> Result<Option<Sys
 fn identifier(value: Option<&Value>, wrong: &'static str) -> Result<Option<String>, Refusal> {
     match value {
         None => Ok(None),
-        Some(Value::String(name)) if name.is_empty() => Ok(None),
+        // Everybody with an empty name would be the same principal, too.
+        Some(Value::String(name)) if name.is_empty() => Err(Inactive::NoPrincipal.into()),
         Some(Value::String(name)) => Ok(Some(name.clone())),
         Some(_) => Err(Refusal::Malformed(wrong)),
     }
