@@ -392,13 +392,7 @@ fn an_idle_session_is_forgotten_and_one_in_use_is_kept() {
 
 /// How many sessions are open.
 fn sessions(world: &World) -> u64 {
-    gauge(world, "mcp_bridge_sessions")
-}
-
-fn gauge(world: &World, name: &str) -> u64 {
-    let page = world.bridge.metrics();
-    let value = page.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
-    value.and_then(|text| text.trim().parse().ok()).unwrap_or_else(|| panic!("no {name} in:\n{page}"))
+    world.gauge("mcp_bridge_sessions")
 }
 
 fn assert_full(case: &str, response: &Response) {
@@ -470,8 +464,8 @@ fn a_stream_whose_client_is_gone_is_freed() {
     let session = world.session(world.good());
     let (head, connection) = stream(&session).bearer(world.good()).open(world.bridge.address());
     head.expect(200, "stream");
-    assert_eq!(gauge(&world, "mcp_bridge_streams"), 1);
+    assert_eq!(world.gauge("mcp_bridge_streams"), 1);
     drop(connection);
-    wait_until("the stream is freed", || gauge(&world, "mcp_bridge_streams") == 0);
+    wait_until("the stream is freed", || world.gauge("mcp_bridge_streams") == 0);
     assert_eq!(status(&world, &session, world.good()), 200, "the session is not the stream");
 }

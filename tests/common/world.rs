@@ -31,6 +31,13 @@ pub(crate) struct World {
 const CONTROL: &str = "control-user";
 
 impl World {
+    /// What the metrics say of something that can be counted now; needs `--metrics-listen`.
+    pub(crate) fn gauge(&self, name: &str) -> u64 {
+        let page = self.bridge.metrics();
+        let value = page.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+        value.and_then(|text| text.trim().parse().ok()).unwrap_or_else(|| panic!("no {name} in:\n{page}"))
+    }
+
     /// Introspection with a cache that outlives the test.
     pub(crate) fn start() -> Self {
         Self::with(|line| line)
