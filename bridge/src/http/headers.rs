@@ -26,7 +26,7 @@ impl Accepts {
         for value in headers.get_all(ACCEPT) {
             present = true;
             for range in value.to_str().unwrap_or_default().split(',') {
-                let mut parts = range.split(';').map(str::trim);
+                let mut parts = range.split(';').map(str::trim_ascii);
                 let kind = parts.next().unwrap_or_default();
                 let is = |names: &[&str]| names.iter().any(|name| kind.eq_ignore_ascii_case(name));
                 let refused = parts.any(|part| {

@@ -41,8 +41,8 @@ impl Origins {
     ///
     /// A DNS-rebinding page reaches a loopback socket under its own name; this is where it ends.
     pub(super) fn is_our_host(&self, host: &str) -> bool {
-        let host = host.to_ascii_lowercase();
-        self.hosts.iter().any(|known| without_default_port(known) == without_default_port(&host))
+        let host = without_default_port(host);
+        self.hosts.iter().any(|known| without_default_port(known).eq_ignore_ascii_case(host))
     }
 
     /// Whether a page of `origin` may call us.

@@ -5,7 +5,10 @@ use std::{
     fs, io,
     net::{IpAddr, SocketAddr},
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
@@ -60,7 +63,7 @@ struct Shared {
     tls: Option<TlsAcceptor>,
     metrics: Arc<Metrics>,
     /// Stop reusing connections.
-    closing: CancellationToken,
+    closing: AtomicBool,
     /// Close what is idle.
     idle_closing: CancellationToken,
 }
@@ -85,7 +88,7 @@ pub async fn serve(
         limits,
         tls,
         metrics,
-        closing: CancellationToken::new(),
+        closing: AtomicBool::new(false),
         idle_closing: CancellationToken::new(),
     });
     let start = |stream: TcpStream, peer: SocketAddr, slot| {
@@ -121,7 +124,7 @@ pub async fn serve(
     }
 
     info!("shutting down: finishing what was accepted");
-    shared.closing.cancel();
+    shared.closing.store(true, Ordering::Relaxed);
     // Connections that the system has accepted for us count as accepted.
     while let Ok(Ok((stream, peer))) = timeout(Duration::ZERO, listener.accept()).await {
         let Ok(slot) = Arc::clone(&slots).try_acquire_owned() else { break };
@@ -201,7 +204,7 @@ where
         async move {
             let version = request.version();
             let mut response = shared.gate.handle(request, peer).await;
-            if version < Version::HTTP_2 && shared.closing.is_cancelled() {
+            if version < Version::HTTP_2 && shared.closing.load(Ordering::Relaxed) {
                 response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
             }
             Ok::<_, Infallible>(response)

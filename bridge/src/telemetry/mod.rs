@@ -14,8 +14,13 @@ use std::{
 use prometheus_client::metrics::counter::Counter;
 use tracing::{Subscriber, level_filters::LevelFilter};
 use tracing_subscriber::{
+    field::MakeExt as _,
     filter::Targets,
-    fmt::{self, MakeWriter},
+    fmt::{
+        self, MakeWriter,
+        format::{Writer, debug_fn},
+        time::FormatTime,
+    },
     layer::SubscriberExt,
 };
 
@@ -106,11 +111,25 @@ fn subscriber(level: LevelFilter, lines: &Lines) -> Box<dyn Subscriber + Send + 
         .with_default(level.min(LevelFilter::WARN))
         .with_targets([("mcp_bridge", level), ("mcp_calculator", level)]);
     let registry = tracing_subscriber::registry().with(filter);
-    let layer = fmt::layer().with_writer(lines.clone());
+    let layer = fmt::layer().with_writer(lines.clone()).with_timer(Time);
     if lines.0.json {
         Box::new(registry.with(layer.json().flatten_event(true).with_span_list(false)))
     } else {
-        Box::new(registry.with(layer.with_ansi(lines.0.ansi)))
+        // The default formatter styles every field, which costs a tenth of a request.
+        let fields = debug_fn(|out, field, value| match field.name() {
+            "message" => write!(out, "{value:?}"),
+            name => write!(out, "{name}={value:?}"),
+        });
+        Box::new(registry.with(layer.with_ansi(lines.0.ansi).fmt_fields(fields.delimited(" "))))
+    }
+}
+
+/// RFC 3339 in UTC with microseconds.
+struct Time;
+
+impl FormatTime for Time {
+    fn format_time(&self, out: &mut Writer<'_>) -> std::fmt::Result {
+        write!(out, "{}", humantime::format_rfc3339_micros(SystemTime::now()))
     }
 }
 
