@@ -180,6 +180,11 @@ impl Rule {
 /// Whether an argument is this scalar. Numbers are compared by value, not by spelling, so that
 /// `2.0` does not slip past a rule about `2`.
 fn equals(argument: &RawValue, wanted: &Value) -> bool {
+    // A string without escapes is its own text: nothing to parse.
+    let plain = argument.get().strip_prefix('"').and_then(|rest| rest.strip_suffix('"'));
+    if let (Some(plain), Value::String(wanted)) = (plain.filter(|text| !text.contains('\\')), wanted) {
+        return plain == wanted;
+    }
     match (serde_json::from_str::<Value>(argument.get()), wanted) {
         (Ok(Value::Number(found)), Value::Number(wanted)) => found == *wanted || found.as_f64() == wanted.as_f64(),
         (Ok(found), wanted) => found == *wanted,
@@ -261,6 +266,14 @@ mod tests {
     }
 
     #[test]
+    fn an_escaped_spelling_is_the_same_argument() {
+        let policy = in_process::policy();
+        let body = r#"{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"calculator","arguments":{"operation":"d\u0069vide"}}}"#;
+        let Ok(Message::Request(request)) = Message::parse(body.as_bytes()) else { panic!("{body}") };
+        assert!(policy.permit(&token("op:add"), request).is_err());
+    }
+
+    #[test]
     fn lists_and_handshakes_need_no_scope() {
         let closed = Policy::new(Vec::new(), None);
         for method in ["initialize", "ping", "server/discover", "tools/list", "prompts/list", "resources/list"] {
@@ -300,6 +313,7 @@ mod tests {
             check("files_a", json!({"mode": "read"}), "allowed");
             check("n", json!({"n": 3}), "allowed");
             check("n", json!({"n": "2"}), "allowed");
+            check("files_a", json!({"mode": "\"write\""}), "allowed");
             let needs = |name: &str, arguments: Value, extra: &str| {
                 let text = verdict(&policy, "mcp", "tools/call", &json!({"name": name, "arguments": arguments}));
                 let (needed, missing) = text.split_once(" / ").expect("denied");

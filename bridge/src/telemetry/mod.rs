@@ -116,6 +116,7 @@ fn subscriber(level: LevelFilter, lines: &Lines) -> Box<dyn Subscriber + Send + 
         Box::new(registry.with(layer.json().flatten_event(true).with_span_list(false)))
     } else {
         // The default formatter styles every field, which costs a tenth of a request.
+        #[expect(clippy::use_debug, reason = "this is how tracing hands values over")]
         let fields = debug_fn(|out, field, value| match field.name() {
             "message" => write!(out, "{value:?}"),
             name => write!(out, "{name}={value:?}"),
