@@ -38,6 +38,7 @@ pub(crate) fn walk() -> anyhow::Result<()> {
 /// The running bridge. Dropping it ends it.
 struct Bridge {
     process: Child,
+    log: mpsc::Receiver<String>,
     resource: String,
 }
 
@@ -54,18 +55,13 @@ impl Bridge {
             .spawn()
             .context("cannot start mcp-bridge")?;
         let stderr = process.stderr.take().context("stderr is piped")?;
-        let (url, listening) = mpsc::channel();
+        let (lines, log) = mpsc::channel();
         thread::spawn(move || {
-            for line in BufReader::new(stderr).lines().map_while(Result::ok) {
-                if let Some((_, rest)) = line.split_once("listening on ") {
-                    let _ = url.send(rest.trim().to_owned());
-                }
-                let _ = say(&format!("  log | {line}"));
-            }
+            BufReader::new(stderr).lines().map_while(Result::ok).try_for_each(|line| lines.send(line))
         });
-        let mut bridge = Self { process, resource: String::new() };
-        bridge.resource =
-            listening.recv_timeout(PATIENCE).context("mcp-bridge did not start; its last words are above")?;
+        let mut bridge = Self { process, log, resource: String::new() };
+        let listening = bridge.log_line("listening on ")?;
+        bridge.resource = listening.split_once("listening on ").map(|(_, url)| url.to_owned()).unwrap_or_default();
         resource.set(bridge.resource.clone()).ok().context("there is one bridge")?;
         Ok(bridge)
     }
@@ -107,9 +103,22 @@ impl Bridge {
         for header in head.lines().filter(|line| line.to_ascii_lowercase().starts_with("www-authenticate:")) {
             say(&format!("  {header}"))?;
         }
-        say(&format!("  {}\n", summary(body)))?;
+        say(&format!("  {}", summary(body)))?;
+        self.log_line("request_id")?;
+        say("")?;
         ensure!(status.contains(&format!(" {expected} ")), "expected {expected}");
         Ok(())
+    }
+
+    /// Prints the log up to the first line with `text` in it, and returns that line.
+    fn log_line(&self, text: &str) -> anyhow::Result<String> {
+        loop {
+            let line = self.log.recv_timeout(PATIENCE).context("mcp-bridge is silent; its last words are above")?;
+            say(&format!("  log: {line}"))?;
+            if line.contains(text) {
+                return Ok(line);
+            }
+        }
     }
 }
 
@@ -131,7 +140,7 @@ fn summary(body: &str) -> String {
     let value: Value = serde_json::from_str(body).unwrap_or_default();
     match (&value["result"]["content"], &value["error"]) {
         (Value::Array(content), _) => json!({ "content": content }).to_string(),
-        (_, error) if !error.is_null() => json!({ "error": error }).to_string(),
+        (_, error) if error.is_object() => json!({ "error": error }).to_string(),
         _ => body.to_owned(),
     }
 }
