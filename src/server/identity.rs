@@ -7,7 +7,7 @@ use rmcp::model::{
     CacheScope, DiscoverResult, Icon, Implementation, InitializeResult, ListToolsResult, MetaObject, ProtocolVersion,
     ServerCapabilities, Tool, ToolAnnotations,
 };
-use serde_json::json;
+use serde_json::{json, value::RawValue};
 
 use super::{Era, MODERN_VERSION, TOOL_NAME};
 use crate::calculator::Operation;
@@ -61,6 +61,10 @@ pub(super) static RESULT_META: LazyLock<MetaObject> = LazyLock::new(|| {
     meta.insert(SERVER_INFO.to_owned(), json!({ "name": TITLE, "title": TITLE, "version": env!("CARGO_PKG_VERSION") }));
     meta
 });
+
+/// [`RESULT_META`] as JSON text.
+pub(super) static RESULT_META_JSON: LazyLock<Box<RawValue>> =
+    LazyLock::new(|| serde_json::value::to_raw_value(&*RESULT_META).expect("a map with text keys always serialises"));
 
 /// The answer to `initialize` (legacy era).
 ///

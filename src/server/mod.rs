@@ -8,7 +8,9 @@ mod identity;
 
 use std::fmt;
 
-use rmcp::model::{CallToolResult, ContentBlock, ErrorData};
+use rmcp::model::{CallToolResult, ContentBlock, ErrorData, ResultType};
+use serde::Serialize;
+use serde_json::value::RawValue;
 
 use self::arguments::{Arguments, InvalidArguments};
 pub use self::identity::{discover, initialize, list_tools};
@@ -74,6 +76,48 @@ pub fn call_tool(
     arguments: Option<&str>,
     caller: Option<&Caller<'_>>,
 ) -> Result<CallToolResult, ErrorData> {
+    let mut result = nameless(era, name, arguments, caller)?;
+    if era == Era::Modern {
+        result.meta = Some(identity::RESULT_META.clone());
+    }
+    Ok(result)
+}
+
+/// The same answer as JSON text, for whoever writes it to a wire: `_meta`, alike in every answer, is
+/// not built anew.
+///
+/// # Errors
+/// As [`call_tool`].
+pub fn call_tool_json(
+    era: Era,
+    name: &str,
+    arguments: Option<&str>,
+    caller: Option<&Caller<'_>>,
+) -> Result<String, ErrorData> {
+    #[derive(Serialize)]
+    #[serde(rename_all = "camelCase")]
+    struct Wire<'a> {
+        #[serde(skip_serializing_if = "Option::is_none")]
+        result_type: &'a Option<ResultType>,
+        content: &'a [ContentBlock],
+        #[serde(skip_serializing_if = "Option::is_none")]
+        is_error: Option<bool>,
+        #[serde(rename = "_meta", skip_serializing_if = "Option::is_none")]
+        meta: Option<&'static RawValue>,
+    }
+    let CallToolResult { result_type, content, is_error, .. } = &nameless(era, name, arguments, caller)?;
+    let meta = (era == Era::Modern).then(|| &**identity::RESULT_META_JSON);
+    let wire = Wire { result_type, content, is_error: *is_error, meta };
+    serde_json::to_string(&wire).map_err(|error| ErrorData::internal_error(error.to_string(), None))
+}
+
+/// The answer without the server's name in `_meta`.
+fn nameless(
+    era: Era,
+    name: &str,
+    arguments: Option<&str>,
+    caller: Option<&Caller<'_>>,
+) -> Result<CallToolResult, ErrorData> {
     if name != TOOL_NAME {
         return Err(unknown_tool(name));
     }
@@ -97,9 +141,8 @@ pub fn call_tool(
         Ok(number) => CallToolResult::success(vec![ContentBlock::text(number.to_string())]),
         Err(error) => CallToolResult::error(vec![ContentBlock::text(format!("Error: {error}"))]),
     };
-    match era {
-        Era::Legacy => result.result_type = None,
-        Era::Modern => result.meta = Some(identity::RESULT_META.clone()),
+    if era == Era::Legacy {
+        result.result_type = None;
     }
     Ok(result)
 }

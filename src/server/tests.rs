@@ -24,6 +24,23 @@ fn fails(arguments: &str, text: &str) {
 }
 
 #[test]
+fn the_text_form_is_the_same_answer() {
+    for era in [Era::Legacy, Era::Modern] {
+        for (name, arguments) in [
+            (TOOL_NAME, Some(r#"{"operation":"add","a":0.1,"b":0.2}"#)),
+            (TOOL_NAME, Some(r#"{"operation":"divide","a":1,"b":0}"#)),
+            (TOOL_NAME, None),
+            (TOOL_NAME, Some("[]")),
+            ("other", None),
+        ] {
+            let typed =
+                call_tool(era, name, arguments, None).map(|result| serde_json::to_string(&result).expect("JSON"));
+            assert_eq!(call_tool_json(era, name, arguments, None), typed, "{era:?} {name} {arguments:?}");
+        }
+    }
+}
+
+#[test]
 fn good_arguments_are_calculated() {
     answers(r#"{"operation":"add","a":5,"b":8}"#, "13");
     answers(r#"{"b":3,"a":2.5,"operation":"multiply"}"#, "7.5");

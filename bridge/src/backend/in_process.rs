@@ -86,8 +86,8 @@ fn call_tool(id: &str, era: Era, call: Call<'_>) -> Answer {
     // The object that the policy judged, written anew; anything else is the tool's to refuse.
     let written = params.arguments.as_ref().map(|arguments| arguments.to_json());
     let arguments = written.as_deref().or_else(|| params.members.get("arguments").map(|raw| raw.get()));
-    match server::call_tool(era, name, arguments, Some(&caller)) {
-        Ok(result) => Answer::result(id, &json(&result)),
+    match server::call_tool_json(era, name, arguments, Some(&caller)) {
+        Ok(result) => Answer::result(id, &result),
         Err(error) => Answer::error(id, i64::from(error.code.0), &error.message, error.data.as_ref()),
     }
 }
