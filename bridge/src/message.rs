@@ -71,6 +71,11 @@ impl<'a> Id<'a> {
         self.0.get()
     }
 
+    /// The id as JSON text of its own, for answers that outlive the message.
+    pub fn to_json(&self) -> String {
+        self.as_json().to_owned()
+    }
+
     fn new(raw: &'a RawValue) -> Option<Self> {
         let text = raw.get();
         let digits = text.strip_prefix('-').unwrap_or(text);

@@ -24,7 +24,7 @@ use crate::{
     http::{
         challenge::Challenges,
         headers::{self, Accepts},
-        judge::id,
+        judge::Judge,
         metadata::ProtectedResourceMetadata,
         origin::{self, Origins},
         rates::Rates,
@@ -54,13 +54,12 @@ pub struct Gate {
     origins: Origins,
     trusted_proxies: Vec<IpAddr>,
     verifier: Arc<dyn TokenVerifier>,
-    pub(super) policy: Policy,
+    judge: Judge,
     relay: Relay,
     sessions: Arc<Sessions>,
     limits: Limits,
     running: Semaphore,
     rates: Option<Rates>,
-    pub(super) audit: Option<Audit>,
     metrics: Arc<Metrics>,
 }
 
@@ -121,13 +120,12 @@ impl Gate {
             origins: Origins::new(resource, setup.bound, setup.allowed_hosts, setup.allowed_origins),
             trusted_proxies: setup.trusted_proxies,
             verifier: setup.verifier,
-            policy,
+            judge: Judge { policy, audit: setup.audit },
             relay: setup.relay,
             sessions: Arc::new(sessions),
             running: Semaphore::new(limits.max_concurrent_requests),
             rates: limits.rate_limit.filter(|_| setup.limit_rates).map(Rates::new),
             limits,
-            audit: setup.audit,
             metrics,
         }
     }
@@ -270,11 +268,13 @@ impl Gate {
         };
         let opens_session = era == Era::Legacy && request.method == "initialize";
         match era {
-            Era::Modern => mirror.check(&request).map_err(|error| Refusal::Envelope { id: id(&request.id), error })?,
+            Era::Modern => {
+                mirror.check(&request).map_err(|error| Refusal::Envelope { id: request.id.to_json(), error })?
+            }
             Era::Legacy if opens_session => {}
             Era::Legacy => self.session(&head.headers, caller, request.id.as_json())?,
         }
-        let permit = self.permit(request, caller, record).await?;
+        let permit = self.judge.permit(request, caller, record).await?;
         let outcome = self.relay.call(&permit, caller, era).await;
         let session = match &outcome {
             Outcome::Answered(Answer { error: None, .. }) if opens_session => Some(self.open_session(&permit, caller)?),
@@ -284,7 +284,9 @@ impl Gate {
     }
 
     fn open_session(&self, permit: &Permit<'_>, caller: &VerifiedToken) -> Result<SessionId, Refusal> {
-        self.sessions.open(caller, Instant::now()).map_err(|_| Refusal::SessionsFull { id: id(&permit.request().id) })
+        self.sessions
+            .open(caller, Instant::now())
+            .map_err(|_| Refusal::SessionsFull { id: permit.request().id.to_json() })
     }
 
     /// Checks that a legacy request belongs to a session that lives and is the caller's.
@@ -394,7 +396,7 @@ impl Gate {
 
     /// Opens the audit file again, after a log rotation.
     pub async fn reopen_audit(&self) {
-        if let Some(audit) = &self.audit
+        if let Some(audit) = &self.judge.audit
             && let Err(failure) = audit.reopen().await
         {
             error!(error = %failure, "cannot open the audit file again; records go to the old one");
@@ -403,7 +405,7 @@ impl Gate {
 
     /// Writes down what is still waiting for the audit file.
     pub async fn close_audit(&self) {
-        if let Some(audit) = &self.audit
+        if let Some(audit) = &self.judge.audit
             && let Err(failure) = audit.shutdown().await
         {
             error!(error = %failure, "audit records may be lost");

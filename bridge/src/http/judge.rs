@@ -6,14 +6,20 @@ use http::StatusCode;
 use tracing::debug;
 
 use crate::{
-    http::{gate::Gate, record::Record, respond::Refusal},
-    message::{Id, Request, shown, text},
-    policy::{Denial, Permit},
-    telemetry::audit,
+    http::{record::Record, respond::Refusal},
+    message::{Request, shown, text},
+    policy::{Denial, Permit, Policy},
+    telemetry::audit::{self, Audit},
     token::VerifiedToken,
 };
 
-impl Gate {
+/// The policy, and the file that its verdicts are written to.
+pub(super) struct Judge {
+    pub(super) policy: Policy,
+    pub(super) audit: Option<Audit>,
+}
+
+impl Judge {
     /// Judges the request, and writes down what was judged before anything runs.
     pub(super) async fn permit<'a>(
         &self,
@@ -52,7 +58,7 @@ impl Gate {
             };
             if let Err(failure) = audit.record(&entry).await {
                 debug!(error = %failure, "a request is refused because it cannot be recorded");
-                return Err(Refusal::NotAudited { id: id(&request.id) });
+                return Err(Refusal::NotAudited { id: request.id.to_json() });
             }
         }
         match verdict {
@@ -61,7 +67,7 @@ impl Gate {
                 Ok(permit)
             }
             Err(denied) => {
-                let (id, what) = (id(&denied.request.id), subject(&denied.request));
+                let (id, what) = (denied.request.id.to_json(), subject(&denied.request));
                 Err(match denied.reason {
                     Denial::NoRule => Refusal::NoRule { id, what },
                     Denial::Scope { needed, missing } => {
@@ -72,11 +78,6 @@ impl Gate {
             }
         }
     }
-}
-
-/// The id of a refused request, for its answer.
-pub(super) fn id(id: &Id<'_>) -> String {
-    id.as_json().to_owned()
 }
 
 /// What a request is about, for messages: the operation or the tool, else the method.
