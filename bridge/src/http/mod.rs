@@ -6,6 +6,7 @@ mod headers;
 mod judge;
 mod metadata;
 mod origin;
+mod places;
 mod quiet;
 mod rates;
 mod record;
