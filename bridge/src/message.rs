@@ -78,6 +78,9 @@ impl<'a> Id<'a> {
 
     fn new(raw: &'a RawValue) -> Option<Self> {
         let text = raw.get();
+        if text.len() > MAX_ID_BYTES {
+            return None;
+        }
         let digits = text.strip_prefix('-').unwrap_or(text);
         let integer = !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit());
         (text.starts_with('"') || integer).then_some(Self(raw))
@@ -183,6 +186,11 @@ impl<'de: 'a, 'a> Deserialize<'de> for Key<'a> {
     }
 }
 
+/// An id is repeated in its answer, which waits in our memory until the client reads it: one as long
+/// as a body would let a client that reads nothing fill it. Real ones are numbers or UUIDs.
+const MAX_ID_BYTES: usize = 1024;
+const BAD_ID: &str = "`id` must be a string or an integer of at most 1024 bytes";
+
 /// The look-up for repeated keys is quadratic in the members of one object; a message of this many
 /// members costs what a large message costs anyway, and no tool has near as many parameters.
 const MAX_MEMBERS: usize = 1024;
@@ -209,7 +217,7 @@ impl<'a> Message<'a> {
         let method = match envelope.get("method") {
             Some(raw) => text(raw).ok_or_else(|| invalid("`method` must be a string"))?,
             None if answers => {
-                return known_id.map(Self::Response).ok_or_else(|| invalid("`id` must be a string or an integer"));
+                return known_id.map(Self::Response).ok_or_else(|| invalid(BAD_ID));
             }
             None => return Err(invalid("`method` is missing")),
         };
@@ -221,7 +229,7 @@ impl<'a> Message<'a> {
         match id {
             None => Ok(Self::Notification(Notification { method, params })),
             Some(Ok(id)) => Ok(Self::Request(Request { id, method, params })),
-            Some(Err(_)) => Err(invalid("`id` must be a string or an integer")),
+            Some(Err(_)) => Err(invalid(BAD_ID)),
         }
     }
 }
@@ -378,6 +386,7 @@ mod tests {
             (r#"{"jsonrpc":"2.0","id":1}"#, INVALID_REQUEST, Some("1")),
             (r#"{"jsonrpc":"2.0","id":"a","method":1}"#, INVALID_REQUEST, Some("\"a\"")),
             (r#"{"jsonrpc":"2.0","id":null,"method":"m"}"#, INVALID_REQUEST, None),
+            (&format!(r#"{{"jsonrpc":"2.0","id":{},"method":"m"}}"#, "9".repeat(1025)), INVALID_REQUEST, None),
             (r#"{"jsonrpc":"2.0","id":1.5,"method":"m"}"#, INVALID_REQUEST, None),
             (r#"{"jsonrpc":"2.0","id":{},"method":"m"}"#, INVALID_REQUEST, None),
             (r#"{"jsonrpc":"2.0","id":true,"method":"m"}"#, INVALID_REQUEST, None),

@@ -185,6 +185,10 @@ fn equals(argument: &RawValue, wanted: &Value) -> bool {
     if let (Some(plain), Value::String(wanted)) = (plain.filter(|text| !text.contains('\\')), wanted) {
         return plain == wanted;
     }
+    // Not only for speed: serde_json reads an object with its own private key as the value inside.
+    if argument.get().starts_with(['{', '[']) {
+        return false;
+    }
     match (serde_json::from_str::<Value>(argument.get()), wanted) {
         (Ok(Value::Number(found)), Value::Number(wanted)) => found == *wanted || found.as_f64() == wanted.as_f64(),
         (Ok(found), wanted) => found == *wanted,
@@ -327,6 +331,24 @@ mod tests {
             needs("n", json!({"n": 2.0}), "two");
             rules.reverse();
         }
+    }
+
+    /// Its tool would see an object, so a rule about a text must not let it in.
+    #[test]
+    fn an_object_does_not_pass_for_the_text_inside_it() {
+        let rule = Rule {
+            target: Target::Tool("t".into()),
+            when: vec![("operation".into(), json!("read"))],
+            scopes: ScopeSet::default(),
+        };
+        let policy = Policy::new(vec![rule], None);
+        let call = |operation: Value| json!({"name": "t", "arguments": {"operation": operation}});
+        assert_eq!(verdict(&policy, "", "tools/call", &call(json!("read"))), "allowed");
+        let disguised = r#"{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"t","arguments":
+            {"operation":{"$serde_json::private::RawValue":"\"read\""}}}}"#;
+        let Ok(Message::Request(request)) = Message::parse(disguised.as_bytes()) else { panic!("{disguised}") };
+        let denied = policy.permit(&token(""), request).expect_err("denied");
+        assert_eq!(denied.reason, Denial::NoRule);
     }
 
     #[test]

@@ -150,8 +150,8 @@ settings! {
     MAX_BODY_BYTES = Setting::new("max_body_bytes", LIMITS, "SIZE", "Longest request body").default("4MiB");
     MAX_HEADER_BYTES = Setting::new("max_header_bytes", LIMITS, "SIZE", "Longest request headers").default("32KiB");
     MAX_CONNECTIONS = Setting::new("max_connections", LIMITS, "COUNT", "Connections at once").default("1024");
-    MAX_CONCURRENT_REQUESTS = Setting::new("max_concurrent_requests", LIMITS, "COUNT", "Requests at once")
-        .default("256");
+    MAX_CONCURRENT_REQUESTS = Setting::new("max_concurrent_requests", LIMITS, "COUNT",
+        "Requests at once; one user gets at most half of them").default("256");
     RATE_LIMIT = Setting::new("rate_limit", LIMITS, "COUNT",
         "Requests per second of one user; 0 does not limit them").default("50");
     RATE_BURST = Setting::new("rate_burst", LIMITS, "COUNT", "Requests of one user at once, after a pause")

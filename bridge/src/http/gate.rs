@@ -15,7 +15,7 @@ use http::{
 };
 use http_body_util::{BodyExt as _, LengthLimitError, Limited};
 use mcp_calculator::server::{Era, MODERN_VERSION};
-use tokio::{sync::Semaphore, time::Instant};
+use tokio::time::Instant;
 use tracing::error;
 
 use crate::{
@@ -27,6 +27,7 @@ use crate::{
         judge::Judge,
         metadata::ProtectedResourceMetadata,
         origin::{self, Origins},
+        places::Places,
         rates::Rates,
         record::Record,
         respond::{self, Body, Refusal},
@@ -58,7 +59,7 @@ pub struct Gate {
     relay: Relay,
     sessions: Arc<Sessions>,
     limits: Limits,
-    running: Semaphore,
+    places: Places,
     rates: Option<Rates>,
     metrics: Arc<Metrics>,
 }
@@ -91,7 +92,7 @@ pub struct Setup<'a> {
     pub relay: Relay,
     /// Bounds.
     pub limits: Limits,
-    /// Whether principals are counted against the rate limit.
+    /// Whether principals are told apart, and each is bounded for the sake of the others.
     pub limit_rates: bool,
     /// The audit file.
     pub audit: Option<Audit>,
@@ -118,12 +119,12 @@ impl Gate {
             }),
             challenges: Challenges::new(resource, policy.scopes()),
             origins: Origins::new(resource, setup.bound, setup.allowed_hosts, setup.allowed_origins),
-            trusted_proxies: setup.trusted_proxies,
+            trusted_proxies: setup.trusted_proxies.iter().map(IpAddr::to_canonical).collect(),
             verifier: setup.verifier,
             judge: Judge { policy, audit: setup.audit },
             relay: setup.relay,
             sessions: Arc::new(sessions),
-            running: Semaphore::new(limits.max_concurrent_requests),
+            places: Places::new(limits.max_concurrent_requests, setup.limit_rates),
             rates: limits.rate_limit.filter(|_| setup.limit_rates).map(Rates::new),
             limits,
             metrics,
@@ -192,7 +193,7 @@ impl Gate {
         let _counted = self.metrics.request_in_flight();
         let (token, verified) = self.authenticate(&head.headers).await?;
         // After the token, so that strangers whose tokens are being asked about take nobody's place.
-        let _running = self.running.try_acquire().map_err(|_| Refusal::Overloaded)?;
+        let _place = self.places.take(&verified).ok_or(Refusal::Overloaded)?;
         record.caller = Some(Arc::clone(&verified));
         if let Some(rates) = &self.rates {
             rates.check(&verified).map_err(Refusal::RateLimited)?;

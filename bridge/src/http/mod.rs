@@ -6,6 +6,8 @@ mod headers;
 mod judge;
 mod metadata;
 mod origin;
+mod places;
+mod quiet;
 mod rates;
 mod record;
 mod respond;

@@ -106,16 +106,34 @@ fn is_token_byte(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
 }
 
-/// The address to count and log a request under: the peer's, or, when the peer is a trusted proxy,
-/// the last address in `X-Forwarded-For` that is not one.
+/// The address to log a request under: the peer's, or, when the peer is a trusted proxy, the last
+/// address in `X-Forwarded-For` that is not one.
+///
+/// Read from its end, where the proxies write, and no further than it can be read: what stands
+/// before is whatever the client wrote.
 pub(super) fn client_address(peer: IpAddr, headers: &HeaderMap, trusted: &[IpAddr]) -> IpAddr {
-    if !trusted.contains(&peer) {
-        return peer;
+    let mut client = peer.to_canonical();
+    if !trusted.contains(&client) {
+        return client;
     }
-    let forwarded = headers.get_all("x-forwarded-for").iter().filter_map(|value| value.to_str().ok());
-    let addresses: Vec<IpAddr> =
-        forwarded.flat_map(|value| value.split(',')).filter_map(|address| address.trim().parse().ok()).collect();
-    addresses.into_iter().rev().find(|address| !trusted.contains(address)).unwrap_or(peer)
+    let values: Vec<&HeaderValue> = headers.get_all("x-forwarded-for").iter().collect();
+    let addresses =
+        values.iter().rev().flat_map(|value| value.to_str().unwrap_or_default().rsplit(',')).map(forwarded_address);
+    for address in addresses {
+        match address {
+            Some(address) if trusted.contains(&address) => client = address,
+            Some(address) => return address,
+            None => break,
+        }
+    }
+    client
+}
+
+/// One address of `X-Forwarded-For`; some proxies add the port.
+fn forwarded_address(text: &str) -> Option<IpAddr> {
+    let text = text.trim();
+    let address = text.parse().or_else(|_| text.parse::<SocketAddr>().map(|address| address.ip()));
+    address.ok().map(|address| address.to_canonical())
 }
 
 #[cfg(test)]
@@ -191,5 +209,24 @@ mod tests {
         headers.append("x-forwarded-for", HeaderValue::from_static("127.0.0.1"));
         assert_eq!(client_address(address("127.0.0.1"), &headers, &[]), address("127.0.0.1"));
         assert_eq!(client_address(address("127.0.0.1"), &headers, &[address("127.0.0.1")]), address("198.51.100.7"));
+    }
+
+    /// Otherwise a client writes any address into the log in place of its own.
+    #[test]
+    fn what_a_client_forges_before_an_unreadable_address_is_not_believed() {
+        let proxy: IpAddr = "10.0.0.7".parse().expect("valid");
+        let client = |peer: &str, forwarded: &'static [u8]| {
+            let mut headers = HeaderMap::new();
+            headers.append("x-forwarded-for", HeaderValue::from_bytes(forwarded).expect("valid"));
+            client_address(peer.parse().expect("valid"), &headers, &[proxy]).to_string()
+        };
+        assert_eq!(client("10.0.0.7", b"6.6.6.6, unknown"), "10.0.0.7");
+        assert_eq!(client("10.0.0.7", b"6.6.6.6, \xff"), "10.0.0.7");
+        assert_eq!(client("10.0.0.7", b"6.6.6.6, "), "10.0.0.7");
+        assert_eq!(client("10.0.0.7", b"6.6.6.6, 198.51.100.7:5123"), "198.51.100.7");
+        assert_eq!(client("10.0.0.7", b"6.6.6.6, [2001:db8::1]:5123"), "2001:db8::1");
+        // A socket for both families shows the proxy so.
+        assert_eq!(client("::ffff:10.0.0.7", b"198.51.100.7"), "198.51.100.7");
+        assert_eq!(client("::ffff:10.0.0.8", b"198.51.100.7"), "10.0.0.8");
     }
 }

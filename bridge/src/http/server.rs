@@ -36,7 +36,7 @@ use tracing::{debug, info, warn};
 
 use crate::{
     config::{Limits, TlsFiles},
-    http::gate::Gate,
+    http::{gate::Gate, quiet::Activity},
     telemetry::metrics::{self, Metrics},
 };
 
@@ -55,6 +55,9 @@ const MAX_STREAMS: u32 = 128;
 
 /// How a client that is gone without a word is noticed on HTTP/2.
 const PING_INTERVAL: Duration = Duration::from_secs(20);
+
+/// How long a quiet HTTP/2 connection has to acknowledge that it closes.
+const QUIET_NOTICE: Duration = Duration::from_secs(1);
 
 /// What one connection needs, shared by all.
 struct Shared {
@@ -199,15 +202,16 @@ where
     let mut stream = TimeoutStream::new(stream);
     stream.set_write_timeout(Some(shared.limits.write_timeout));
     let io = TokioIo::new(Box::pin(stream));
+    let activity = Activity::new();
     let service = service_fn(|request: Request<Incoming>| {
-        let shared = Arc::clone(shared);
+        let (shared, asked) = (Arc::clone(shared), activity.asked());
         async move {
             let version = request.version();
             let mut response = shared.gate.handle(request, peer).await;
             if version < Version::HTTP_2 && shared.closing.load(Ordering::Relaxed) {
                 response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
             }
-            Ok::<_, Infallible>(response)
+            Ok::<_, Infallible>(response.map(|body| asked.answers(body)))
         }
     });
     let limits = &shared.limits;
@@ -221,11 +225,26 @@ where
             .keep_alive_interval(PING_INTERVAL)
             .keep_alive_timeout(PING_INTERVAL);
         let mut connection = std::pin::pin!(builder.serve_connection(io, service));
-        tokio::select! {
-            ended = connection.as_mut() => ended,
+        // An idle event stream says something at every keep-alive.
+        let stalled = limits.keep_alive + limits.write_timeout;
+        let ended = tokio::select! {
+            ended = connection.as_mut() => Some(ended),
+            () = activity.quiet(limits.header_timeout, stalled) => None,
             () = closing.cancelled() => {
                 connection.as_mut().graceful_shutdown();
-                connection.await
+                tokio::select! {
+                    ended = connection.as_mut() => Some(ended),
+                    () = activity.quiet(limits.header_timeout, stalled) => None,
+                }
+            }
+        };
+        match ended {
+            Some(ended) => ended,
+            None => {
+                debug!("closing a connection on which nothing happens");
+                // What arrives at this moment is still answered; who does not listen is not waited for.
+                connection.as_mut().graceful_shutdown();
+                timeout(QUIET_NOTICE, connection).await.unwrap_or(Ok(()))
             }
         }
     } else {

@@ -7,10 +7,13 @@ use std::{
 };
 
 use bytes::Bytes;
-use futures_util::stream;
+use futures_util::{StreamExt as _, stream};
 use http_body::Frame;
 use http_body_util::{BodyExt as _, Either, Full, StreamBody};
-use tokio::time::{Instant, Interval, MissedTickBehavior, interval_at};
+use tokio::{
+    sync::mpsc,
+    time::{Instant, Interval, MissedTickBehavior, interval_at},
+};
 
 use crate::{
     http::respond::Body,
@@ -52,30 +55,42 @@ pub(super) struct Watch {
 /// It begins with a comment at once, because a proxy may hold the response back until its first
 /// byte. At every keep-alive the token is verified again: a stream must not outlive its token or
 /// its user's consent. It ends with its session, too.
+///
+/// A task looks after it, and ends with it: on HTTP/2, nobody asks a body for more while its client
+/// leaves no window, so a stream that looked after itself would keep its session for ever then.
 pub(super) fn session_stream(watch: Watch) -> Body {
-    let mut ticks = interval_at(Instant::now() + watch.keep_alive, watch.keep_alive);
-    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let comments = stream::unfold(State { watch, ticks, opened: false }, |mut state| async move {
-        let alive = !state.opened || state.wait().await;
-        state.opened = true;
-        alive.then(|| (Ok::<_, Infallible>(Frame::data(Bytes::from_static(COMMENT))), state))
-    });
-    Either::Right(StreamBody::new(comments).boxed_unsync())
+    let (comments, mut taken) = mpsc::channel(1);
+    tokio::spawn(watch.keep(comments));
+    let opening = stream::iter([COMMENT]);
+    let comments = opening.chain(stream::poll_fn(move |cx| taken.poll_recv(cx)));
+    let frames = comments.map(|comment| Ok::<_, Infallible>(Frame::data(Bytes::from_static(comment))));
+    Either::Right(StreamBody::new(frames).boxed_unsync())
 }
 
 const COMMENT: &[u8] = b": keep-alive\n\n";
 
-struct State {
-    watch: Watch,
-    ticks: Interval,
-    opened: bool,
-}
+impl Watch {
+    /// Sends a comment at every keep-alive until the stream has to end, or the client has left.
+    async fn keep(mut self, comments: mpsc::Sender<&'static [u8]>) {
+        let mut ticks = interval_at(Instant::now() + self.keep_alive, self.keep_alive);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            let alive = tokio::select! {
+                () = comments.closed() => false,
+                alive = self.wait(&mut ticks) => alive,
+            };
+            if !alive {
+                return;
+            }
+            // A client that has not taken the last comment needs no other.
+            let _ = comments.try_send(COMMENT);
+        }
+    }
 
-impl State {
     /// Waits for the next comment's time; `false` when the stream has to end.
-    async fn wait(&mut self) -> bool {
-        let left = self.watch.verified.expires_at.map(|end| end.duration_since(SystemTime::now()).unwrap_or_default());
-        let expiry = left.filter(|left| *left < self.ticks.period());
+    async fn wait(&mut self, ticks: &mut Interval) -> bool {
+        let left = self.verified.expires_at.map(|end| end.duration_since(SystemTime::now()).unwrap_or_default());
+        let expiry = left.filter(|left| *left < ticks.period());
         let expired = async {
             match expiry {
                 Some(left) => tokio::time::sleep(left).await,
@@ -84,19 +99,19 @@ impl State {
         };
         tokio::select! {
             () = expired => return false,
-            () = self.watch.stream.ended() => return false,
-            _ = self.ticks.tick() => {}
+            () = self.stream.ended() => return false,
+            _ = ticks.tick() => {}
         }
         self.is_still_good().await
     }
 
     async fn is_still_good(&mut self) -> bool {
-        let Some(token) = &self.watch.token else {
+        let Some(token) = &self.token else {
             return true;
         };
-        match self.watch.verifier.verify(token, SystemTime::now()).await {
+        match self.verifier.verify(token, SystemTime::now()).await {
             Ok(verified) => {
-                self.watch.verified = verified;
+                self.verified = verified;
                 true
             }
             // An outage of the authorization server must not log everybody out.

@@ -84,6 +84,8 @@ pub struct Sessions {
 struct Table {
     sessions: HashMap<SessionId, Session>,
     owners: HashMap<Arc<Owner>, Vec<SessionId>>,
+    /// The server shuts down: no stream opens any more.
+    streams_ended: bool,
 }
 
 struct Session {
@@ -154,12 +156,16 @@ impl Sessions {
     /// client has reconnected, and one message must not go to two streams.
     pub fn open_stream(self: &Arc<Self>, id: &SessionId, token: &VerifiedToken, now: Instant) -> Option<Stream> {
         let mut table = self.lock();
+        let streams_ended = table.streams_ended;
         let session = table.owned(id, token, self.idle, now)?;
         if let Some((_, earlier)) = session.stream.take() {
             earlier.cancel();
         }
         session.streams_opened += 1;
         let ended = session.ended.child_token();
+        if streams_ended {
+            ended.cancel();
+        }
         session.stream = Some((session.streams_opened, ended.clone()));
         Some(Stream {
             ended,
@@ -185,9 +191,11 @@ impl Sessions {
         self.lock().end_idle(self.idle, now);
     }
 
-    /// Ends all streams, for the shutdown.
+    /// Ends all streams, for the shutdown; one that is opened later ends at once.
     pub fn end_streams(&self) {
-        for session in self.lock().sessions.values_mut() {
+        let mut table = self.lock();
+        table.streams_ended = true;
+        for session in table.sessions.values_mut() {
             if let Some((_, stream)) = session.stream.take() {
                 stream.cancel();
             }
@@ -351,6 +359,19 @@ mod tests {
         assert!(!newer.ended.is_cancelled());
         assert!(sessions.end(&id, &alice, now));
         newer.ended().await;
+    }
+
+    /// A connection that has not noticed the shutdown yet may still ask for one.
+    #[tokio::test]
+    async fn a_stream_opened_during_the_shutdown_does_not_hold_it_up() {
+        let (sessions, now) = (sessions(9, 9), Instant::now());
+        let alice = token("alice", "app");
+        let id = sessions.open(&alice, now).expect("room");
+        let earlier = sessions.open_stream(&id, &alice, now).expect("owned");
+        sessions.end_streams();
+        earlier.ended().await;
+        let later = sessions.open_stream(&id, &alice, now).expect("owned");
+        assert!(later.ended.is_cancelled());
     }
 
     #[test]
