@@ -288,15 +288,14 @@ fn an_idle_connection_is_closed() {
     assert!(connection.is_closed_by_peer(), "more than a close on an idle connection");
 }
 
-/// A request that nobody answers in time ends with a status, not with silence.
+/// The deadline is for answers; a stream may stay open.
 #[test]
-fn a_request_has_a_deadline() {
+fn a_stream_outlives_the_deadline_of_requests() {
     let world = World::with(|line| line.flag("--request-timeout", "1s").flag("--keep-alive", "1s"));
     let session = world.session(world.good());
     let stream = Request::get("/mcp").header("Accept", "text/event-stream").header("Mcp-Session-Id", &session);
     let (head, mut connection) = stream.bearer(world.good()).open(world.bridge.address());
     head.expect(200, "stream");
-    // The deadline is for answers; a stream may stay open.
     for _ in 0..3 {
         connection.next_event().expect("the stream outlives the deadline of requests");
     }
