@@ -23,14 +23,19 @@ pub struct SessionId([u8; 16]);
 impl SessionId {
     /// Reads the value of `Mcp-Session-Id`; `None` for what we never gave out.
     pub fn parse(text: &[u8]) -> Option<Self> {
-        let digit = |byte: &u8| char::from(*byte).to_digit(16).filter(|_| !byte.is_ascii_uppercase());
-        let digits: Option<Vec<u32>> = text.iter().map(digit).collect();
-        let bytes: Vec<u8> = digits
-            .filter(|digits| digits.len() == 32)?
-            .chunks_exact(2)
-            .map(|pair| (pair[0] * 16 + pair[1]) as u8)
-            .collect();
-        bytes.try_into().ok().map(Self)
+        let digit = |byte: u8| match byte {
+            b'0'..=b'9' => Some(byte - b'0'),
+            b'a'..=b'f' => Some(byte - b'a' + 10),
+            _ => None,
+        };
+        let mut bytes = [0; 16];
+        if text.len() != 2 * bytes.len() {
+            return None;
+        }
+        for (byte, pair) in bytes.iter_mut().zip(text.chunks_exact(2)) {
+            *byte = digit(pair[0])? * 16 + digit(pair[1])?;
+        }
+        Some(Self(bytes))
     }
 
     /// The value for `Mcp-Session-Id`.
