@@ -5,7 +5,8 @@ use std::{
     fs, io,
     net::{IpAddr, SocketAddr},
     path::{Path, PathBuf},
-    sync::Arc,
+    pin::{Pin, pin},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
@@ -24,7 +25,7 @@ use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::{TcpListener, TcpStream},
     sync::Semaphore,
-    time::{sleep, timeout},
+    time::{Instant, sleep, timeout},
 };
 use tokio_io_timeout::TimeoutStream;
 use tokio_rustls::TlsAcceptor;
@@ -196,9 +197,12 @@ where
     let mut stream = TimeoutStream::new(stream);
     stream.set_write_timeout(Some(shared.limits.write_timeout));
     let io = TokioIo::new(Box::pin(stream));
+    let activity = Activity::new();
     let service = service_fn(|request: Request<Incoming>| {
         let shared = Arc::clone(shared);
+        let busy = http2.then(|| activity.begin());
         async move {
+            let _busy = busy;
             let version = request.version();
             let mut response = shared.gate.handle(request, peer).await;
             if version < Version::HTTP_2 && shared.closing.is_cancelled() {
@@ -208,7 +212,7 @@ where
         }
     });
     let limits = &shared.limits;
-    let closing = &shared.idle_closing;
+    let closing = shared.idle_closing.cancelled();
     let ended = if http2 {
         let mut builder = http2::Builder::new(TokioExecutor::new());
         builder
@@ -217,31 +221,84 @@ where
             .max_header_list_size(u32::try_from(limits.max_header_bytes).unwrap_or(u32::MAX))
             .keep_alive_interval(PING_INTERVAL)
             .keep_alive_timeout(PING_INTERVAL);
-        let mut connection = std::pin::pin!(builder.serve_connection(io, service));
-        tokio::select! {
-            ended = connection.as_mut() => ended,
-            () = closing.cancelled() => {
-                connection.as_mut().graceful_shutdown();
-                connection.await
+        let unused = async {
+            tokio::select! {
+                () = closing => {}
+                () = activity.idle(limits.header_timeout) => {}
             }
-        }
+        };
+        let connection = pin!(builder.serve_connection(io, service));
+        serve_until(connection, unused, |connection| connection.graceful_shutdown()).await
     } else {
         let mut builder = http1::Builder::new();
         builder
             .timer(TokioTimer::new())
             .header_read_timeout(limits.header_timeout)
             .max_header_size(limits.max_header_bytes);
-        let mut connection = std::pin::pin!(builder.serve_connection(io, service));
-        tokio::select! {
-            ended = connection.as_mut() => ended,
-            () = closing.cancelled() => {
-                connection.as_mut().graceful_shutdown();
-                connection.await
-            }
-        }
+        let connection = pin!(builder.serve_connection(io, service));
+        serve_until(connection, closing, |connection| connection.graceful_shutdown()).await
     };
     if let Err(error) = ended {
         debug!(%error, "a connection ended with an error");
+    }
+}
+
+/// Drives `connection` to its end. When `unused` comes first, `leave` has it end by itself: answers
+/// that are still being sent, event streams too, go on to theirs.
+async fn serve_until<C: Future>(
+    mut connection: Pin<&mut C>,
+    unused: impl Future<Output = ()>,
+    leave: impl FnOnce(Pin<&mut C>),
+) -> C::Output {
+    tokio::select! {
+        ended = connection.as_mut() => ended,
+        () = unused => {
+            leave(connection.as_mut());
+            connection.await
+        }
+    }
+}
+
+/// Whether a connection is in use. HTTP/1.1 has hyper's deadline for the next head; HTTP/2 has none,
+/// and without one a stranger could hold every connection by answering pings.
+#[derive(Clone)]
+struct Activity(Arc<Mutex<(usize, Instant)>>);
+
+/// A request that is being answered.
+struct Busy(Activity);
+
+impl Activity {
+    fn new() -> Self {
+        Self(Arc::new(Mutex::new((0, Instant::now()))))
+    }
+
+    fn begin(&self) -> Busy {
+        self.lock().0 += 1;
+        Busy(self.clone())
+    }
+
+    /// Waits until no request has been answered for `limit`.
+    async fn idle(&self, limit: Duration) {
+        loop {
+            let (running, since) = *self.lock();
+            let left = if running > 0 { limit } else { limit.saturating_sub(since.elapsed()) };
+            if left.is_zero() {
+                return;
+            }
+            sleep(left).await;
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, (usize, Instant)> {
+        // Every critical section only assigns.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Busy {
+    fn drop(&mut self) {
+        let mut state = self.0.lock();
+        *state = (state.0 - 1, Instant::now());
     }
 }
 
