@@ -4,15 +4,10 @@
 use std::borrow::Cow;
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
-use mcp_calculator::server::{Era, LEGACY_VERSIONS, MODERN_VERSION};
+use mcp_calculator::server::{CAPABILITIES_KEY, Era, LEGACY_VERSIONS, MODERN_VERSION, VERSION_KEY};
 use serde_json::value::RawValue;
 
 use crate::message::{INVALID_PARAMS, Message, Params, Request, shown, text};
-
-/// `_meta` key of the protocol version of a modern request.
-pub const VERSION_KEY: &str = "io.modelcontextprotocol/protocolVersion";
-/// `_meta` key of the client's capabilities in a modern request.
-pub const CAPABILITIES_KEY: &str = "io.modelcontextprotocol/clientCapabilities";
 
 /// Headers and body say different things, or a required header is missing.
 pub const HEADER_MISMATCH: i64 = -32020;
