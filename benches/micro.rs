@@ -45,10 +45,10 @@ fn token(c: &mut Criterion) {
 }
 
 fn scope(c: &mut Criterion) {
-    let held = ScopeSet::from_peer(SCOPES);
-    let needed = ScopeSet::from_peer("op:div");
+    let held = ScopeSet::from_peer([SCOPES]);
+    let needed = ScopeSet::from_peer(["op:div"]);
     let mut group = c.benchmark_group("scope");
-    group.bench_function("parse", |b| b.iter(|| ScopeSet::from_peer(black_box(SCOPES))));
+    group.bench_function("parse", |b| b.iter(|| ScopeSet::from_peer([black_box(SCOPES)])));
     group.bench_function("covers", |b| b.iter(|| black_box(&held).covers(black_box(&needed))));
     group.bench_function("missing", |b| b.iter(|| black_box(&held).missing(black_box(&needed))));
     group.finish();
@@ -150,7 +150,7 @@ fn user() -> VerifiedToken {
         subject: Some("user-1".to_owned()),
         client_id: Some("bench".to_owned()),
         email: Some("user@example.com".to_owned()),
-        scopes: ScopeSet::from_peer(SCOPES),
+        scopes: ScopeSet::from_peer([SCOPES]),
         expires_at: None,
     }
 }

@@ -4,15 +4,10 @@
 use std::borrow::Cow;
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
-use mcp_calculator::server::{Era, LEGACY_VERSIONS, MODERN_VERSION};
+use mcp_calculator::server::{CAPABILITIES_KEY, Era, LEGACY_VERSIONS, MODERN_VERSION, VERSION_KEY};
 use serde_json::value::RawValue;
 
 use crate::message::{INVALID_PARAMS, Message, Params, Request, shown, text};
-
-/// `_meta` key of the protocol version of a modern request.
-pub const VERSION_KEY: &str = "io.modelcontextprotocol/protocolVersion";
-/// `_meta` key of the client's capabilities in a modern request.
-pub const CAPABILITIES_KEY: &str = "io.modelcontextprotocol/clientCapabilities";
 
 /// Headers and body say different things, or a required header is missing.
 pub const HEADER_MISMATCH: i64 = -32020;
@@ -194,6 +189,8 @@ pub fn requested_version<'p>(params: &'p Params<'_>) -> Option<Cow<'p, str>> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     const META: &str = r#""_meta":{"io.modelcontextprotocol/protocolVersion":"2026-07-28","io.modelcontextprotocol/clientCapabilities":{}}"#;
@@ -298,5 +295,24 @@ mod tests {
         assert_eq!(value(&[b"  a b\t"]), Some(Ok("a b")));
         assert_eq!(value(&[b"a", b"a"]), Some(Err(Garbled)));
         assert_eq!(value(&[b"\xc3\xa4"]), Some(Err(Garbled)));
+    }
+
+    proptest! {
+        #[test]
+        fn no_headers_panic(
+            headers in proptest::array::uniform3(proptest::collection::vec(proptest::collection::vec(any::<u8>(), 0..40), 0..3)),
+            encoded in "=\\?base64\\?[A-Za-z0-9+/=?]{0,20}(\\?=)?",
+        ) {
+            let body = call("calculator");
+            let message = Message::parse(body.as_bytes()).expect("a message");
+            let Message::Request(request) = &message else { panic!("{message:?}") };
+            let [version, method, name] = headers.each_ref().map(|values| Mirror::value(values.iter().map(Vec::as_slice)));
+            let arbitrary = Mirror { version, method, name };
+            arbitrary.era(&message);
+            // Headers that nobody chose cannot agree with the body.
+            prop_assert!(arbitrary.check(request).is_err());
+            let last = Mirror { version: ok(MODERN_VERSION), method: ok("tools/call"), name: ok(&encoded) };
+            prop_assert_eq!(last.check(request).is_ok(), encoded == "=?base64?Y2FsY3VsYXRvcg==?=");
+        }
     }
 }

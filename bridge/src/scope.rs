@@ -1,6 +1,6 @@
 //! Scope tokens and sets of them (RFC 6749 §3.3).
 
-use std::{fmt, str::FromStr, sync::Arc};
+use std::{collections::HashSet, fmt, str::FromStr, sync::Arc};
 
 /// One scope token: `1*( %x21 / %x23-5B / %x5D-7E )`, so it needs no escaping in a challenge.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -71,10 +71,19 @@ impl ScopeSet {
 
     /// Reads scopes as a peer sends them: any white space between them, and what is not a scope
     /// token dropped, because it can never equal a scope that something needs.
-    pub fn from_peer(text: &str) -> Self {
-        text.split_whitespace().filter_map(|token| token.parse().ok()).collect()
+    ///
+    /// Takes time in proportion to `texts`, and keeps the first 256 scopes: what comes after them is
+    /// not read, and grants nothing.
+    pub fn from_peer<'t>(texts: impl IntoIterator<Item = &'t str>) -> Self {
+        let mut seen = HashSet::new();
+        let words = texts.into_iter().flat_map(str::split_whitespace).filter(|word| seen.insert(*word));
+        Self(words.filter_map(|word| word.parse().ok()).take(MAX_PEER_SCOPES).collect())
     }
 }
+
+/// No user consents to near as many operations. Every cached token holds its scopes, and every
+/// request looks through them, so an authorization server must not be able to send thousands.
+const MAX_PEER_SCOPES: usize = 256;
 
 impl FromStr for ScopeSet {
     type Err = InvalidScope;
@@ -148,7 +157,24 @@ mod tests {
         assert_eq!(set(" b\t a\n\nb  c ").to_string(), "b a c");
         assert_eq!(set("   ").to_string(), "");
         assert!("a b\"c".parse::<ScopeSet>().is_err());
-        assert_eq!(ScopeSet::from_peer("a b\"c \u{e9} d").to_string(), "a d");
+        assert_eq!(ScopeSet::from_peer(["a b\"c \u{e9} d", "", "d e\ta"]).to_string(), "a d e");
+    }
+
+    #[test]
+    fn a_peer_with_endless_scopes_is_not_read_to_its_end() {
+        let names: Vec<String> = (0..20_000).map(|number| format!("s{number}")).collect();
+        let read = std::cell::Cell::new(0);
+        let counted = names.iter().map(|name| {
+            read.set(read.get() + 1);
+            name.as_str()
+        });
+        let set = ScopeSet::from_peer(counted);
+        assert_eq!((set.iter().count(), read.get()), (MAX_PEER_SCOPES, MAX_PEER_SCOPES));
+        assert!(set.contains(&"s255".parse().expect("valid")));
+
+        // What repeats takes no place, however often.
+        let repeated = "a b ".repeat(10_000) + "last";
+        assert_eq!(ScopeSet::from_peer([repeated.as_str()]).to_string(), "a b last");
     }
 
     #[test]
@@ -165,7 +191,7 @@ mod tests {
     proptest! {
         #[test]
         fn print_then_parse_is_identity(text in "\\PC{0,80}") {
-            let peer = ScopeSet::from_peer(&text);
+            let peer = ScopeSet::from_peer([text.as_str()]);
             prop_assert_eq!(peer.to_string().parse::<ScopeSet>().expect("printed scopes parse"), peer);
         }
     }

@@ -67,18 +67,30 @@ impl ServeError {
     pub fn is_setting(&self) -> bool {
         matches!(
             self,
-            Self::Resource(_) | Self::Tls(_) | Self::Verifier(BuildError::Url { .. } | BuildError::Credentials)
+            Self::Resource(_)
+                | Self::Tls(_)
+                | Self::Verifier(BuildError::Url { .. } | BuildError::Credentials)
+                | Self::Audit(AuditError::Open { .. } | AuditError::NotAFile(_))
         )
     }
 }
 
-/// Looks at what only the use of a setting shows: whether the TLS files hold what they should.
+/// Looks at what only the use of a setting shows: whether the TLS files hold what they should, the
+/// audit file can be one, and tokens can be verified. Opens no socket and creates no file.
 ///
 /// # Errors
 /// What [`serve`] would say.
 pub fn check(config: &Config) -> Result<(), ServeError> {
     config.tls.as_ref().map(server::tls_acceptor).transpose()?;
+    config.audit.as_ref().map(|audit| Audit::check(&audit.path)).transpose()?;
+    let resource = config.resource(config.listen)?;
+    verifier(&config.auth, &resource, &policy(config), &Arc::new(Metrics::new()))?;
     Ok(())
+}
+
+/// What the settings say, or else the calculator's own policy.
+fn policy(config: &Config) -> Policy {
+    config.policy.as_ref().map_or_else(in_process::policy, |raw| raw.policy())
 }
 
 fn listen_advice(error: &io::Error) -> String {
@@ -180,7 +192,7 @@ fn gate(
     audit: Option<Audit>,
     metrics: &Arc<Metrics>,
 ) -> Result<Gate, BuildError> {
-    let policy = config.policy.as_ref().map_or_else(in_process::policy, |raw| raw.policy());
+    let policy = policy(config);
     let (verifier, issuer) = verifier(&config.auth, resource, &policy, metrics)?;
     Ok(Gate::new(Setup {
         resource,

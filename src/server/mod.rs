@@ -25,6 +25,12 @@ pub const MODERN_VERSION: &str = "2026-07-28";
 /// The protocol versions of the legacy era, newest first.
 pub const LEGACY_VERSIONS: [&str; 4] = ["2025-11-25", "2025-06-18", "2025-03-26", "2024-11-05"];
 
+/// The key of a modern request's `_meta` that names its protocol version.
+pub const VERSION_KEY: &str = "io.modelcontextprotocol/protocolVersion";
+
+/// The key of a modern request's `_meta` with the client's capabilities.
+pub const CAPABILITIES_KEY: &str = "io.modelcontextprotocol/clientCapabilities";
+
 /// Which shape a result has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Era {

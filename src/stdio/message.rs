@@ -11,11 +11,10 @@ use serde_json::{json, value::RawValue};
 use super::lines::{Line, MAX_LINE_BYTES};
 use crate::{
     json::{MembersError, Text, kind, members},
-    server::{Era, LEGACY_VERSIONS, MODERN_VERSION},
+    server::{CAPABILITIES_KEY, Era, LEGACY_VERSIONS, MODERN_VERSION, VERSION_KEY},
 };
 
-const PROTOCOL_VERSION: &str = "io.modelcontextprotocol/protocolVersion";
-const CLIENT_CAPABILITIES: &str = "io.modelcontextprotocol/clientCapabilities";
+/// The key of a modern request's `_meta` that names the client.
 const CLIENT_INFO: &str = "io.modelcontextprotocol/clientInfo";
 
 /// How much of an unknown method's name the error repeats.
@@ -161,15 +160,15 @@ fn initialize(params: &str) -> Result<Request, ErrorData> {
 fn era(params: &str, initialized: bool) -> Result<Era, ErrorData> {
     let [meta] = fields(params, "params", ["_meta"])?;
     let [version, capabilities, info] =
-        fields(meta.unwrap_or("{}"), "params._meta", [PROTOCOL_VERSION, CLIENT_CAPABILITIES, CLIENT_INFO])?;
+        fields(meta.unwrap_or("{}"), "params._meta", [VERSION_KEY, CAPABILITIES_KEY, CLIENT_INFO])?;
     let Some(version) = version else {
         return if initialized && capabilities.is_none() { Ok(Era::Legacy) } else { Err(missing_version()) };
     };
-    let version = string(&format!("params._meta[\"{PROTOCOL_VERSION}\"]"), Some(version))?;
+    let version = string(&format!("params._meta[\"{VERSION_KEY}\"]"), Some(version))?;
     if version != MODERN_VERSION {
         return Err(unsupported_version(&version));
     }
-    object(&format!("params._meta[\"{CLIENT_CAPABILITIES}\"]"), capabilities)?;
+    object(&format!("params._meta[\"{CAPABILITIES_KEY}\"]"), capabilities)?;
     if info.is_some() {
         object(&format!("params._meta[\"{CLIENT_INFO}\"]"), info)?;
     }
@@ -217,7 +216,7 @@ fn method_not_found(method: &Text<'_>) -> ErrorData {
 
 fn missing_version() -> ErrorData {
     invalid_params(&format!(
-        "params._meta[\"{PROTOCOL_VERSION}\"] is missing (\"{MODERN_VERSION}\"); \
+        "params._meta[\"{VERSION_KEY}\"] is missing (\"{MODERN_VERSION}\"); \
          for {} and earlier, send initialize first",
         LEGACY_VERSIONS[0]
     ))

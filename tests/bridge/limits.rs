@@ -288,15 +288,35 @@ fn an_idle_connection_is_closed() {
     assert!(connection.is_closed_by_peer(), "more than a close on an idle connection");
 }
 
-/// A request that nobody answers in time ends with a status, not with silence.
+/// HTTP/2 clients answer pings, so an idle one would never be noticed to be gone.
 #[test]
-fn a_request_has_a_deadline() {
+fn an_idle_http_2_connection_is_closed() {
+    let world = World::with(|line| line.flag("--header-timeout", "1s"));
+    let address = world.bridge.address();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+    let ended = async {
+        let stream = tokio::net::TcpStream::connect(address).await.expect("a connection");
+        let io = hyper_util::rt::TokioIo::new(stream);
+        let handshake = hyper::client::conn::http2::handshake::<_, _, http_body_util::Empty<hyper::body::Bytes>>(
+            hyper_util::rt::TokioExecutor::new(),
+            io,
+        );
+        let (_sender, connection) = handshake.await.expect("an HTTP/2 handshake");
+        tokio::time::timeout(PATIENCE, connection).await
+    };
+    let ended = runtime.block_on(ended);
+    assert!(matches!(ended, Ok(Ok(()))), "more than a close on an idle connection: {ended:?}");
+    world.call(world.good(), "add").expect(200, "others");
+}
+
+/// The deadline is for answers; a stream may stay open.
+#[test]
+fn a_stream_outlives_the_deadline_of_requests() {
     let world = World::with(|line| line.flag("--request-timeout", "1s").flag("--keep-alive", "1s"));
     let session = world.session(world.good());
     let stream = Request::get("/mcp").header("Accept", "text/event-stream").header("Mcp-Session-Id", &session);
     let (head, mut connection) = stream.bearer(world.good()).open(world.bridge.address());
     head.expect(200, "stream");
-    // The deadline is for answers; a stream may stay open.
     for _ in 0..3 {
         connection.next_event().expect("the stream outlives the deadline of requests");
     }

@@ -329,6 +329,31 @@ fn each_request_leaves_one_event() {
     assert_eq!((of("alice"), of("bob")), (1, 1));
 }
 
+/// A tunnel connects from loopback, and so does every program on the machine: who is believed must be
+/// said.
+#[test]
+fn forwarded_addresses_are_logged_only_if_a_trusted_proxy_says_so() {
+    let trusting = |proxies: &[&str]| {
+        World::with(|line| proxies.iter().fold(line, |line, proxy| line.flag("--trusted-proxy", proxy)))
+    };
+    for (proxies, expected) in
+        [(&[][..], "127.0.0.1"), (&["192.0.2.1"], "127.0.0.1"), (&["192.0.2.1", "127.0.0.1"], "198.51.100.7")]
+    {
+        let world = trusting(proxies);
+        let request = mcp::call("add").header("X-Forwarded-For", "203.0.113.9, 198.51.100.7, 192.0.2.1");
+        // The header is no credential either, whoever sends it.
+        world.without_run("forwarded", || world.send(&request)).expect(401, "no token");
+        world.send(&request.bearer(world.good())).expect(200, "with a token");
+        for status in [401, 200] {
+            let event = world.bridge.wait_for_event("of the request", |event| {
+                field(event, "status") == Some(&json!(status))
+                    && field(event, "subject") != Some(&json!("control-user"))
+            });
+            assert_eq!(field(&event, "client"), Some(&json!(expected)), "{proxies:?}: {event}");
+        }
+    }
+}
+
 #[test]
 fn stdout_stays_empty_and_the_announcement_is_complete() {
     let server = AuthorizationServer::start();
@@ -431,8 +456,7 @@ fn shutdown_has_a_deadline() {
     connection.write(&stuck.bytes(address));
     world.call(world.good(), "add").expect(200, "the stuck request has arrived before this one");
     world.bridge.sigterm();
-    let status = world.bridge.wait();
-    assert!(status.code().is_some(), "it ended by itself: {status:?}");
+    assert_eq!(world.bridge.wait().code(), Some(0), "{}", world.bridge.log_text());
     assert!(!accepts(address));
 }
 

@@ -235,6 +235,28 @@ fn tls_files_without_a_certificate_are_a_wrong_setting() {
     check_refused("not a certificate", &line, &["key.pem", "certificate"]);
 }
 
+/// Whoever asks `check-config` first must not learn of it from the service manager.
+#[test]
+fn an_audit_file_that_cannot_be_opened_is_a_wrong_setting() {
+    let server = AuthorizationServer::start();
+    let scratch = Scratch::new();
+    let file = scratch.file("a-file", "");
+    let directory = scratch.path("");
+    let inside = |folder: &str| scratch.path(folder).join("audit.jsonl");
+    for (path, word) in [(inside("missing"), "missing"), (inside("a-file"), &file), (directory, "not a regular file")] {
+        let path = path.to_str().expect("UTF-8");
+        for subcommand in ["serve", "check-config"] {
+            let line = CommandLine::new(subcommand).flag("--listen", "127.0.0.1:0").introspection(&server);
+            check_refused(subcommand, &line.flag("--audit-log", path), &["audit file", word]);
+        }
+    }
+    let fresh = scratch.path("audit.jsonl");
+    let line = CommandLine::new("check-config").introspection(&server);
+    let output = line.flag("--audit-log", fresh.to_str().expect("UTF-8")).run();
+    assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stderr));
+    assert!(!fresh.exists(), "a check writes nothing");
+}
+
 /// `ps` shows flags to everybody.
 #[test]
 fn a_secret_cannot_be_a_flag() {

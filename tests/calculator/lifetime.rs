@@ -16,6 +16,21 @@ fn the_end_of_input_ends_it_at_once_when_nothing_was_said() {
     Server::start().finish();
 }
 
+/// Desktop clients start one for every window.
+#[cfg(target_os = "linux")]
+#[test]
+fn it_stays_under_ten_megabytes() {
+    let mut server = Server::initialized();
+    for n in 0..100 {
+        server.ask(&modern(&n.to_string(), "tools/call", call("add", f64::from(n), 1.0)));
+    }
+    let status = std::fs::read_to_string(format!("/proc/{}/status", server.child().id())).expect("it runs");
+    let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")?.trim().strip_suffix(" kB"));
+    let peak: u64 = peak.and_then(|text| text.parse().ok()).expect("a peak in kB");
+    assert!(peak < 10_000, "{peak} kB");
+    server.finish();
+}
+
 #[test]
 fn everything_read_before_the_end_of_input_is_answered() {
     let mut server = Server::start();

@@ -36,7 +36,7 @@ impl CommandLine {
 
     /// Adds a flag; one given before is replaced, unless it may be repeated.
     pub(crate) fn flag(mut self, name: &str, value: impl AsRef<str>) -> Self {
-        const REPEATABLE: [&str; 3] = ["--allowed-origin", "--allowed-host", "--accepted-audience"];
+        const REPEATABLE: [&str; 4] = ["--allowed-origin", "--allowed-host", "--accepted-audience", "--trusted-proxy"];
         if !REPEATABLE.contains(&name)
             && let Some(at) = self.arguments.iter().position(|argument| argument == name)
         {

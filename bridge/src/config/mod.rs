@@ -108,7 +108,7 @@ pub struct Config {
     pub allowed_origins: Vec<String>,
     /// Values of `Host` that are accepted besides our own, in lower case: `host` or `host:port`.
     pub allowed_hosts: Vec<String>,
-    /// Peers whose forwarding headers are believed, for rate keys and logs only.
+    /// Peers whose `X-Forwarded-For` is believed, for the log only.
     pub trusted_proxies: Vec<IpAddr>,
     /// `resource_name` of the protected resource metadata.
     pub resource_name: Option<String>,

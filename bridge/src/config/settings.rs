@@ -140,7 +140,7 @@ settings! {
         "Accept this Host too, besides the public and the listening one; repeatable")
         .kind(Kind::Many);
     TRUSTED_PROXY = Setting::new("trusted_proxy", BROWSERS, "IP",
-        "Believe forwarding headers from this address, for logs and rate limits only; repeatable")
+        "Believe X-Forwarded-For from this address, for the log only; repeatable")
         .kind(Kind::Many);
 
     RESOURCE_NAME = Setting::new("resource_name", METADATA, "NAME", "Name that clients may show to people");

@@ -12,14 +12,17 @@ use crate::{era::Mirror, http::respond::Refusal, relay::session::SessionId};
 pub(super) const SESSION: &str = "mcp-session-id";
 
 /// Which answers the client reads.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Accepts {
+    /// `application/json`
     pub(super) json: bool,
+    /// `text/event-stream`
     pub(super) events: bool,
 }
 
 impl Accepts {
-    /// Without `Accept`, anything goes (RFC 9110 §12.5.1).
+    /// Without `Accept`, anything goes (RFC 9110 §12.5.1). A range with `q=0` adds nothing, and takes
+    /// nothing away that another range allows.
     pub(super) fn of(headers: &HeaderMap) -> Self {
         let mut accepts = Self { json: false, events: false };
         let mut present = false;
@@ -76,4 +79,139 @@ pub(super) fn session_of(headers: &HeaderMap, id: &str) -> Result<Option<Session
     let mut values = headers.get_all(SESSION).iter();
     let value = values.next().ok_or_else(|| Refusal::SessionMissing { id: id.to_owned() })?;
     Ok(SessionId::parse(value.as_bytes()).filter(|_| values.next().is_none()))
+}
+
+#[cfg(test)]
+mod tests {
+    use http::header::HeaderName;
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn map<'v>(name: HeaderName, values: impl IntoIterator<Item = &'v [u8]>) -> HeaderMap {
+        let values = values.into_iter().filter_map(|value| HeaderValue::from_bytes(value).ok());
+        values.map(|value| (name.clone(), value)).collect()
+    }
+
+    fn of(name: HeaderName, values: &[&str]) -> HeaderMap {
+        map(name, values.iter().map(|value| value.as_bytes()))
+    }
+
+    #[test]
+    fn accept() {
+        const JSON: (bool, bool) = (true, false);
+        const EVENTS: (bool, bool) = (false, true);
+        const BOTH: (bool, bool) = (true, true);
+        const NEITHER: (bool, bool) = (false, false);
+        for (values, (json, events)) in [
+            (&[][..], BOTH),
+            (&["application/json, text/event-stream"], BOTH),
+            (&["application/json", "text/event-stream"], BOTH),
+            (&["text/event-stream;q=0.5,application/json;q=0.9"], BOTH),
+            (&["*/*"], BOTH),
+            (&["application/json"], JSON),
+            (&["Application/JSON; charset=utf-8"], JSON),
+            (&["application/*"], JSON),
+            (&["text/event-stream"], EVENTS),
+            (&["text/*"], EVENTS),
+            (&["application/json;q=0, text/event-stream"], EVENTS),
+            (&["application/json ; Q=0.000, text/event-stream"], EVENTS),
+            (&["application/json;q=0.001"], JSON),
+            (&["*/*;q=0"], NEITHER),
+            (&[""], NEITHER),
+            (&["text/html"], NEITHER),
+            (&["application/jsonp, text/event-streams"], NEITHER),
+            (&["*"], NEITHER),
+        ] {
+            assert_eq!(Accepts::of(&of(ACCEPT, values)), Accepts { json, events }, "{values:?}");
+        }
+    }
+
+    #[test]
+    fn content_type() {
+        for (values, expected) in [
+            (&["application/json"][..], true),
+            (&["APPLICATION/Json"], true),
+            (&["application/json;charset=utf-8"], true),
+            (&[" application/json ; charset=utf-8"], true),
+            (&[], false),
+            (&[""], false),
+            (&["text/plain"], false),
+            (&["application/jsonp"], false),
+            (&["application/json, text/plain"], false),
+            (&["application/json", "application/json"], false),
+            (&["application/json", "text/plain"], false),
+        ] {
+            assert_eq!(is_json(&of(CONTENT_TYPE, values)), expected, "{values:?}");
+        }
+    }
+
+    #[test]
+    fn content_encoding() {
+        for (values, expected) in [
+            (&[][..], false),
+            (&["identity"], false),
+            (&["Identity", "identity"], false),
+            (&["gzip"], true),
+            (&["identity", "gzip"], true),
+            (&["identity, gzip"], true),
+            (&[""], true),
+        ] {
+            assert_eq!(is_encoded(&of(CONTENT_ENCODING, values)), expected, "{values:?}");
+        }
+    }
+
+    #[test]
+    fn get_and_delete_are_for_legacy_versions() {
+        let check = |values: &[&str]| {
+            let headers = of(HeaderName::from_static("mcp-protocol-version"), values);
+            check_legacy_version(&headers, "POST").map_err(|refusal| format!("{refusal:?}"))
+        };
+        assert_eq!(check(&[]), Ok(()));
+        for version in LEGACY_VERSIONS {
+            assert_eq!(check(&[version]), Ok(()));
+        }
+        assert_eq!(check(&[MODERN_VERSION]), Err("MethodNotAllowed { allow: \"POST\" }".to_owned()));
+        for unsupported in [&["1900-01-01"][..], &[""], &["2025-11-25", "2025-11-25"], &["2025-11-2\u{e4}"]] {
+            assert_eq!(check(unsupported), Err("UnsupportedVersion".to_owned()), "{unsupported:?}");
+        }
+    }
+
+    #[test]
+    fn sessions_are_named_once() {
+        let id = "0123456789abcdef0123456789abcdef";
+        let named = |values: &[&str]| session_of(&of(HeaderName::from_static(SESSION), values), "7");
+        assert!(matches!(named(&[]), Err(Refusal::SessionMissing { id }) if id == "7"));
+        assert_eq!(named(&[id]).ok().flatten(), SessionId::parse(id.as_bytes()));
+        for values in [&[""][..], &["x"], &[id, id], &[&id[1..]]] {
+            assert!(matches!(named(values), Ok(None)), "{values:?}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn no_accept_panics(
+            bytes in proptest::collection::vec(proptest::collection::vec(any::<u8>(), 0..60), 0..3),
+            text in "[a-z*/;, q=.0-9-]{0,60}",
+        ) {
+            let headers = map(ACCEPT, bytes.iter().map(Vec::as_slice).chain([text.as_bytes()]));
+            Accepts::of(&headers);
+        }
+
+        #[test]
+        fn another_range_never_takes_an_answer_away(text in "[a-z*/;, q=.0-9]{0,40}") {
+            let alone = Accepts::of(&of(ACCEPT, &[&text]));
+            let more = Accepts::of(&of(ACCEPT, &[&text, "application/json"]));
+            prop_assert_eq!(more, Accepts { json: true, ..alone });
+        }
+
+        #[test]
+        fn no_other_header_panics(values in proptest::collection::vec(proptest::collection::vec(any::<u8>(), 0..60), 0..3)) {
+            let values = || values.iter().map(Vec::as_slice);
+            is_json(&map(CONTENT_TYPE, values()));
+            is_encoded(&map(CONTENT_ENCODING, values()));
+            let _ = check_legacy_version(&map(HeaderName::from_static("mcp-protocol-version"), values()), "POST");
+            let _ = session_of(&map(HeaderName::from_static(SESSION), values()), "null");
+        }
+    }
 }

@@ -28,12 +28,12 @@ impl Origins {
     /// on; `allowed` replaces the default of loopback origins when it is not empty.
     pub(super) fn new(resource: &ResourceUri, bound: SocketAddr, extra_hosts: &[String], allowed: &[String]) -> Self {
         let port = bound.port();
-        let mut hosts: Vec<String> = vec![resource.authority().to_ascii_lowercase()];
+        let mut hosts: Vec<String> = vec![resource.authority().to_owned()];
         hosts.extend(["localhost", "127.0.0.1", "[::1]"].map(|host| format!("{host}:{port}")));
         if !bound.ip().is_unspecified() {
             hosts.push(bound.to_string());
         }
-        hosts.extend(extra_hosts.iter().map(|host| host.to_ascii_lowercase()));
+        hosts.extend_from_slice(extra_hosts);
         Self { hosts, allowed: allowed.to_vec(), own: resource.origin().to_owned() }
     }
 
@@ -138,6 +138,8 @@ fn forwarded_address(text: &str) -> Option<IpAddr> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     fn origins(public: &str, allowed: &[&str]) -> Origins {
@@ -201,14 +203,61 @@ mod tests {
         assert!(!listed.allows("http://localhost:6274"));
     }
 
+    fn client(peer: &str, forwarded: &[&'static str]) -> String {
+        let mut headers = HeaderMap::new();
+        for value in forwarded {
+            headers.append("x-forwarded-for", HeaderValue::from_static(value));
+        }
+        let trusted = ["127.0.0.1", "10.0.0.2"].map(|text| text.parse().expect("valid"));
+        client_address(peer.parse().expect("valid"), &headers, &trusted).to_string()
+    }
+
     #[test]
     fn forwarded_addresses_count_only_from_a_trusted_proxy() {
-        let address = |text: &str| text.parse::<IpAddr>().expect("valid");
-        let mut headers = HeaderMap::new();
-        headers.append("x-forwarded-for", HeaderValue::from_static("203.0.113.9, 198.51.100.7"));
-        headers.append("x-forwarded-for", HeaderValue::from_static("127.0.0.1"));
-        assert_eq!(client_address(address("127.0.0.1"), &headers, &[]), address("127.0.0.1"));
-        assert_eq!(client_address(address("127.0.0.1"), &headers, &[address("127.0.0.1")]), address("198.51.100.7"));
+        for (peer, forwarded, expected) in [
+            ("192.0.2.1", &["198.51.100.7"][..], "192.0.2.1"),
+            ("127.0.0.1", &[], "127.0.0.1"),
+            ("127.0.0.1", &["198.51.100.7"], "198.51.100.7"),
+            ("127.0.0.1", &["203.0.113.9, 198.51.100.7", "10.0.0.2"], "198.51.100.7"),
+            ("127.0.0.1", &["203.0.113.9", "198.51.100.7 ,10.0.0.2"], "198.51.100.7"),
+            ("127.0.0.1", &["10.0.0.2, 127.0.0.1"], "10.0.0.2"),
+            ("127.0.0.1", &["198.51.100.7:49152"], "198.51.100.7"),
+            ("127.0.0.1", &["[2001:db8::1]:49152"], "2001:db8::1"),
+            ("127.0.0.1", &["2001:db8::1"], "2001:db8::1"),
+        ] {
+            assert_eq!(client(peer, forwarded), expected, "{peer} {forwarded:?}");
+        }
+    }
+
+    #[test]
+    fn an_address_that_the_client_invented_is_not_taken_for_what_the_proxy_wrote() {
+        for last in ["unknown", "", "198.51.100.7.evil", "_hidden"] {
+            let forwarded = format!("203.0.113.9, {last}");
+            assert_eq!(client("127.0.0.1", &[forwarded.leak()]), "127.0.0.1", "{last}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn no_host_or_origin_panics(text in "(https?://)?[\\PC\\x00]{0,40}(:[0-9]{0,6})?") {
+            let origins = origins("https://mcp.example", &[]);
+            let _ = (origins.is_our_host(&text), origins.allows(&text));
+        }
+
+        #[test]
+        fn no_forwarded_address_panics(
+            values in proptest::collection::vec(proptest::collection::vec(any::<u8>(), 0..40), 0..4),
+            text in "[0-9a-f:.,\\[\\] ]{0,60}",
+        ) {
+            let mut headers = HeaderMap::new();
+            for value in values.iter().map(Vec::as_slice).chain([text.as_bytes()]) {
+                if let Ok(value) = HeaderValue::from_bytes(value) {
+                    headers.append("x-forwarded-for", value);
+                }
+            }
+            let peer = IpAddr::from([127, 0, 0, 1]);
+            client_address(peer, &headers, &[peer]);
+        }
     }
 
     /// Otherwise a client writes any address into the log in place of its own.

@@ -22,17 +22,23 @@ use crate::{
 /// What happened to one request of the MCP endpoint. It is logged and counted when it is dropped, so
 /// that a request whose client went away is logged too.
 pub(super) struct Record {
+    /// Of this request alone, among all processes that write to the same files.
     pub(super) request_id: String,
+    /// Whose it is, once the token is verified.
     pub(super) caller: Option<Arc<VerifiedToken>>,
+    /// How it is counted.
     pub(super) label: MethodLabel,
-    /// The JSON-RPC method, fit for a log.
-    pub(super) method: Option<String>,
+    /// The JSON-RPC method where the label does not say it, fit for a log.
+    other_method: Option<String>,
     /// Tool, prompt or resource, fit for a log.
     pub(super) target: Option<String>,
+    /// Scopes that the token lacked.
     pub(super) missing: Option<ScopeSet>,
     /// Why it was refused or failed.
     pub(super) cause: Option<String>,
+    /// The answer's; `None` until there is one.
     pub(super) status: Option<StatusCode>,
+    /// Whether it was let through; what it then led to is the status.
     pub(super) allowed: bool,
     client: IpAddr,
     started: Instant,
@@ -47,7 +53,7 @@ impl Record {
             request_id: format!("{:08x}-{:x}", *PROCESS, NEXT.fetch_add(1, Ordering::Relaxed)),
             caller: None,
             label: MethodLabel::Unread,
-            method: None,
+            other_method: None,
             target: None,
             missing: None,
             cause: None,
@@ -62,7 +68,7 @@ impl Record {
     /// Notes what the message asks for.
     pub(super) fn asks(&mut self, method: &str, target: Option<&str>) {
         self.label = MethodLabel::of(method);
-        self.method = Some(if self.label == MethodLabel::Other { shown(method) } else { method.to_owned() });
+        self.other_method = (self.label == MethodLabel::Other).then(|| shown(method));
         self.target = target.map(plain);
     }
 }
@@ -93,7 +99,7 @@ impl Drop for Record {
             client = %self.client,
             subject = caller.and_then(|caller| caller.subject.as_deref()),
             client_id = caller.and_then(|caller| caller.client_id.as_deref()),
-            method = self.method.as_deref().unwrap_or(self.label.as_str()),
+            method = self.other_method.as_deref().unwrap_or(self.label.as_str()),
             tool = self.target.as_deref(),
             decision,
             missing = self.missing.as_ref().map(tracing::field::display),
@@ -102,5 +108,139 @@ impl Drop for Record {
             elapsed_ms = elapsed.as_micros() as f64 / 1000.0,
             "request"
         );
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        io::{self, Write},
+        sync::Mutex,
+    };
+
+    use serde_json::Value;
+    use tracing_subscriber::fmt;
+
+    use super::*;
+    use crate::token::Issuer;
+
+    /// What a subscriber has written.
+    #[derive(Clone, Default)]
+    struct Written(Arc<Mutex<Vec<u8>>>);
+
+    impl Write for Written {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.lock().expect("no writer panics").write(bytes)
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    /// The one event that a record leaves after `happens` to it, and the metrics.
+    fn logged(happens: impl FnOnce(&mut Record)) -> (Value, String) {
+        let written = Written::default();
+        let writer = written.clone();
+        let subscriber = fmt().json().flatten_event(true).with_writer(move || writer.clone()).finish();
+        let metrics = Arc::new(Metrics::new());
+        tracing::subscriber::with_default(subscriber, || {
+            let mut record = Record::begin(IpAddr::from([192, 0, 2, 1]), Arc::clone(&metrics));
+            happens(&mut record);
+        });
+        let text = String::from_utf8(written.0.lock().expect("no writer panics").clone()).expect("UTF-8");
+        (
+            serde_json::from_str(&text).unwrap_or_else(|error| panic!("not one event ({error}): {text}")),
+            metrics.render(),
+        )
+    }
+
+    fn counted(metrics: &str, method: &str, status: u16) -> bool {
+        metrics.contains(&format!("mcp_bridge_requests_total{{method=\"{method}\",status=\"{status}\"}} 1\n"))
+    }
+
+    #[test]
+    fn a_refused_call_says_who_what_and_why() {
+        let (event, metrics) = logged(|record| {
+            record.caller = Some(Arc::new(VerifiedToken {
+                issuer: Issuer::new("https://as.example"),
+                subject: Some("alice".into()),
+                client_id: Some("app".into()),
+                email: Some("alice@example.com".into()),
+                scopes: Default::default(),
+                expires_at: None,
+            }));
+            record.asks("tools/call", Some("calculator"));
+            record.missing = Some("op:div".parse().expect("valid"));
+            record.cause = Some("Missing required scope".into());
+            record.status = Some(StatusCode::FORBIDDEN);
+        });
+        for (name, expected) in [
+            ("message", "request"),
+            ("level", "INFO"),
+            ("client", "192.0.2.1"),
+            ("subject", "alice"),
+            ("client_id", "app"),
+            ("method", "tools/call"),
+            ("tool", "calculator"),
+            ("decision", "refused"),
+            ("missing", "op:div"),
+            ("cause", "Missing required scope"),
+        ] {
+            assert_eq!(event[name], expected, "{name} in {event}");
+        }
+        assert_eq!(event["status"], 403);
+        assert!(event["elapsed_ms"].is_number() && event["request_id"].is_string(), "{event}");
+        assert!(counted(&metrics, "tools/call", 403), "{metrics}");
+    }
+
+    #[test]
+    fn what_is_not_known_is_not_there() {
+        let (event, metrics) = logged(|record| record.status = Some(StatusCode::UNAUTHORIZED));
+        for name in ["subject", "client_id", "tool", "missing", "cause"] {
+            assert!(event.get(name).is_none(), "{name} in {event}");
+        }
+        assert_eq!((&event["method"], &event["decision"]), (&"unread".into(), &"refused".into()));
+        assert!(counted(&metrics, "unread", 401), "{metrics}");
+    }
+
+    #[test]
+    fn allowed_and_cancelled() {
+        let (event, _) = logged(|record| {
+            record.asks("ping", None);
+            (record.allowed, record.status) = (true, Some(StatusCode::GATEWAY_TIMEOUT));
+        });
+        assert_eq!((&event["decision"], &event["status"]), (&"allowed".into(), &504.into()));
+        let (event, metrics) = logged(|record| {
+            record.asks("tools/list", None);
+            record.allowed = true;
+        });
+        assert_eq!((&event["decision"], &event["status"]), (&"cancelled".into(), &499.into()));
+        assert!(counted(&metrics, "tools/list", 499), "{metrics}");
+    }
+
+    #[test]
+    fn a_peers_names_are_marked_and_cut_unless_they_are_harmless() {
+        let long = "x".repeat(1000);
+        for (method, target, shown_method, shown_target) in [
+            ("vendor/method", "calculator", "`vendor/method`", "calculator"),
+            ("a\nb", "a\nb\u{1b}", "`a\\nb`", "`a\\nb\\u{1b}`"),
+            (&long, &long, &format!("`{}…`", &long[..64]), &format!("`{}…`", &long[..64])),
+            ("tools/call ", "f\u{fc}r", "`tools/call `", "`f\u{fc}r`"),
+            ("", "", "``", ""),
+        ] {
+            let (event, metrics) = logged(|record| {
+                record.asks(method, Some(target));
+                record.status = Some(StatusCode::OK);
+            });
+            assert_eq!((&event["method"], &event["tool"]), (&shown_method.into(), &shown_target.into()));
+            assert!(counted(&metrics, "other", 200), "{metrics}");
+        }
+    }
+
+    #[test]
+    fn no_two_requests_have_one_id() {
+        let id = || Record::begin(IpAddr::from([127, 0, 0, 1]), Arc::new(Metrics::new())).request_id.clone();
+        assert_ne!(id(), id());
     }
 }

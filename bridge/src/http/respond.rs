@@ -8,7 +8,7 @@ use http::{
     header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE, X_CONTENT_TYPE_OPTIONS},
 };
 use http_body_util::{Either, Full, combinators::UnsyncBoxBody};
-use mcp_calculator::server::Era;
+use mcp_calculator::server::{Era, LEGACY_VERSIONS, MODERN_VERSION};
 
 use crate::{
     backend::Answer,
@@ -198,7 +198,11 @@ impl fmt::Display for Refusal {
             Self::UnexpectedResponse => {
                 f.write_str("Invalid Request: this server has asked nothing, so there is nothing to answer")
             }
-            Self::UnsupportedVersion => f.write_str("Invalid Request: unsupported MCP-Protocol-Version"),
+            Self::UnsupportedVersion => write!(
+                f,
+                "Invalid Request: unsupported MCP-Protocol-Version; use {MODERN_VERSION}, or in a session {}",
+                LEGACY_VERSIONS.join(", ")
+            ),
             Self::SessionMissing { .. } => {
                 f.write_str("Invalid Request: send initialize first, then Mcp-Session-Id with every request")
             }
@@ -237,7 +241,9 @@ pub(super) fn refused(refusal: &Refusal, challenges: &Challenges) -> Response<Bo
         headers.insert(WWW_AUTHENTICATE, challenge);
     }
     if let Some(wait) = refusal.retry_after() {
-        headers.insert(RETRY_AFTER, HeaderValue::from(wait.as_secs().max(1)));
+        // Rounded up: a client that comes back too early is refused again.
+        let seconds = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
+        headers.insert(RETRY_AFTER, HeaderValue::from(seconds.max(1)));
     }
     response
 }
@@ -302,4 +308,170 @@ pub(super) fn events(body: Body) -> Response<Body> {
 fn common_headers(headers: &mut HeaderMap) {
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fmt::Write as _;
+
+    use futures_util::FutureExt as _;
+    use http_body_util::BodyExt as _;
+
+    use super::*;
+    use crate::{message::INTERNAL_ERROR, resource::ResourceUri};
+
+    fn scopes(text: &str) -> ScopeSet {
+        text.parse().expect("test scopes")
+    }
+
+    fn every_refusal() -> Vec<Refusal> {
+        let id = || "\"a\\\"b\"".to_owned();
+        let unparsable = |code, id: Option<&str>| {
+            Refusal::Unparsable(ParseError { code, id: id.map(str::to_owned), detail: "detail".into() })
+        };
+        let envelope = |error| Refusal::Envelope { id: id(), error };
+        vec![
+            Refusal::ForeignHost,
+            Refusal::ForeignOrigin,
+            Refusal::NoSuchPath,
+            Refusal::MethodNotAllowed { allow: "GET, HEAD" },
+            Refusal::NoToken,
+            Refusal::MalformedCredentials(MalformedCredentials::Repeated),
+            Refusal::MalformedCredentials(MalformedCredentials::TooLong),
+            Refusal::MalformedCredentials(MalformedCredentials::NotAToken),
+            Refusal::InvalidToken(Inactive::NotActive),
+            Refusal::InvalidToken(Inactive::Audience),
+            Refusal::InvalidToken(Inactive::Jwt("the signature is wrong")),
+            Refusal::VerifierUnavailable("the authorization server answered 500 to introspection".into()),
+            Refusal::RateLimited(Duration::from_millis(20)),
+            Refusal::RateLimited(Duration::from_millis(2001)),
+            Refusal::Overloaded,
+            Refusal::ContentType,
+            Refusal::ContentEncoding,
+            Refusal::NotAcceptable { offered: "text/event-stream" },
+            Refusal::TooLarge { max_bytes: 4096 },
+            Refusal::TooSlow,
+            Refusal::BrokenBody,
+            unparsable(crate::message::PARSE_ERROR, None),
+            unparsable(INVALID_REQUEST, None),
+            unparsable(INVALID_PARAMS, Some("1")),
+            envelope(EnvelopeError::HeaderMismatch("the header Mcp-Method is missing".into())),
+            envelope(EnvelopeError::UnsupportedVersion("1900-01-01".into())),
+            envelope(EnvelopeError::InvalidMeta { key: "key", kind: "a string" }),
+            Refusal::UnexpectedResponse,
+            Refusal::UnsupportedVersion,
+            Refusal::SessionMissing { id: id() },
+            Refusal::SessionUnknown { id: id() },
+            Refusal::SessionsFull { id: id() },
+            Refusal::InsufficientScope {
+                id: id(),
+                what: "divide".into(),
+                needed: scopes("math op:div"),
+                missing: scopes("op:div"),
+            },
+            Refusal::InsufficientScope { id: id(), what: "t".into(), needed: scopes("a b"), missing: scopes("a b") },
+            Refusal::NoRule { id: id(), what: "shutdown".into() },
+            Refusal::NotAudited { id: id() },
+        ]
+    }
+
+    fn answer_to(refusal: &Refusal) -> (http::response::Parts, String) {
+        let resource = ResourceUri::new("https://h.example", "/mcp").expect("valid");
+        let response = refused(refusal, &Challenges::new(&resource, &scopes("op:add op:div")));
+        let (head, body) = response.into_parts();
+        let Either::Left(body) = body else { panic!("{refusal:?} is answered with a stream") };
+        let body = body.collect().now_or_never().expect("the body is whole");
+        let Ok(body) = body.map(|body| body.to_bytes());
+        (head, String::from_utf8(body.into()).expect("UTF-8"))
+    }
+
+    #[test]
+    fn messages_and_challenges() {
+        let mut page = String::new();
+        for refusal in every_refusal() {
+            let (head, body) = answer_to(&refusal);
+            assert_eq!(head.headers[CONTENT_TYPE], "application/json", "{refusal:?}");
+            assert_eq!(head.headers[CACHE_CONTROL], "no-store", "{refusal:?}");
+            assert_eq!(head.headers[X_CONTENT_TYPE_OPTIONS], "nosniff", "{refusal:?}");
+            let name = format!("{refusal:?}");
+            let _ = writeln!(page, "{name}\n  {} counted as {}", head.status, refusal.reason().as_str());
+            for name in [ALLOW, WWW_AUTHENTICATE, RETRY_AFTER] {
+                for value in head.headers.get_all(&name) {
+                    let _ = writeln!(page, "  {name}: {}", value.to_str().expect("printable"));
+                }
+            }
+            assert!(head.headers.len() <= 5, "a header that is not shown: {:?}", head.headers);
+            let _ = writeln!(page, "  {body}\n  log: {}\n", cause(&refusal));
+        }
+        insta::assert_snapshot!(page);
+    }
+
+    #[test]
+    fn a_refusal_has_the_id_of_its_request_and_the_shape_of_its_moment() {
+        for refusal in every_refusal() {
+            let (_, body) = answer_to(&refusal);
+            let body: serde_json::Value = serde_json::from_str(&body).expect(&body);
+            if body.get("jsonrpc").is_none() {
+                assert!(body["error"].is_string() && body["error_description"].is_string(), "{refusal:?}: {body}");
+                continue;
+            }
+            assert!(body["error"]["code"].is_i64() && body["error"]["message"].is_string(), "{refusal:?}: {body}");
+            let expected = match &refusal {
+                Refusal::Unparsable(error) => error.id.as_ref().map_or(serde_json::Value::Null, |_| 1.into()),
+                Refusal::BrokenBody | Refusal::UnexpectedResponse | Refusal::UnsupportedVersion => {
+                    serde_json::Value::Null
+                }
+                _ => "a\"b".into(),
+            };
+            assert_eq!(body["id"], expected, "{refusal:?}");
+        }
+    }
+
+    /// An outage that looks like a bad token would log everybody out.
+    #[test]
+    fn only_what_is_wrong_with_the_token_is_a_challenge() {
+        for refusal in every_refusal() {
+            let (head, _) = answer_to(&refusal);
+            let about_the_token = matches!(
+                refusal,
+                Refusal::NoToken
+                    | Refusal::MalformedCredentials(_)
+                    | Refusal::InvalidToken(_)
+                    | Refusal::InsufficientScope { .. }
+            );
+            assert_eq!(head.headers.contains_key(WWW_AUTHENTICATE), about_the_token, "{refusal:?}");
+            let unauthorized = matches!(refusal, Refusal::NoToken | Refusal::InvalidToken(_));
+            assert_eq!(head.status == StatusCode::UNAUTHORIZED, unauthorized, "{refusal:?}");
+            let later = matches!(head.status, StatusCode::SERVICE_UNAVAILABLE | StatusCode::TOO_MANY_REQUESTS);
+            assert_eq!(head.headers.contains_key(RETRY_AFTER), later, "{refusal:?}");
+        }
+    }
+
+    #[test]
+    fn statuses_of_answers() {
+        let error = |code| Outcome::Answered(Answer::error("1", code, "text", None));
+        for (code, modern) in [
+            (METHOD_NOT_FOUND, 404),
+            (HEADER_MISMATCH, 400),
+            (MISSING_CAPABILITY, 400),
+            (UNSUPPORTED_VERSION, 400),
+            (INVALID_PARAMS, 200),
+            (INTERNAL_ERROR, 200),
+        ] {
+            assert_eq!(status_of(&error(code), Era::Modern), modern, "{code}");
+            assert_eq!(status_of(&error(code), Era::Legacy), 200, "{code}");
+        }
+        for era in [Era::Modern, Era::Legacy] {
+            assert_eq!(status_of(&Outcome::Answered(Answer::result("1", "{}")), era), 200);
+            assert_eq!(status_of(&Outcome::TimedOut(Answer::error("1", INTERNAL_ERROR, "text", None)), era), 504);
+        }
+    }
+
+    #[test]
+    fn a_stream_is_not_held_back_and_not_stored() {
+        let response = events(Either::Left(Full::new(Bytes::new())));
+        assert_eq!(response.headers()[CONTENT_TYPE], "text/event-stream");
+        assert_eq!(response.headers()["x-accel-buffering"], "no");
+        assert!(response.headers()[CACHE_CONTROL].to_str().is_ok_and(|value| value.contains("no-transform")));
+    }
 }

@@ -48,3 +48,34 @@ impl Relay {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use futures_util::{FutureExt as _, future::BoxFuture};
+
+    use super::*;
+    use crate::{message::Message, policy::Policy, token::TokenVerifier as _, token::nobody::Nobody};
+
+    struct Silent;
+
+    impl Backend for Silent {
+        fn call<'a>(&'a self, _call: Call<'a>) -> BoxFuture<'a, Answer> {
+            std::future::pending().boxed()
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_backend_that_never_answers_is_not_waited_for() {
+        let body = br#"{"jsonrpc":"2.0","id":"x","method":"tools/list"}"#;
+        let Ok(Message::Request(request)) = Message::parse(body) else { panic!("a request") };
+        let caller = Nobody::new(Default::default()).without_token().expect("nobody needs a token");
+        let permit = Policy::new(Vec::new(), None).permit(&caller, request).expect("lists are for everybody");
+        let relay = Relay::new(Arc::new(Silent), Duration::from_secs(60));
+        let outcome = relay.call(&permit, &caller, Era::Modern).await;
+        let Outcome::TimedOut(answer) = outcome else { panic!("{outcome:?}") };
+        assert_eq!(
+            answer.message,
+            r#"{"jsonrpc":"2.0","id":"x","error":{"code":-32603,"message":"Internal error: no answer within 1m"}}"#
+        );
+    }
+}

@@ -23,14 +23,19 @@ pub struct SessionId([u8; 16]);
 impl SessionId {
     /// Reads the value of `Mcp-Session-Id`; `None` for what we never gave out.
     pub fn parse(text: &[u8]) -> Option<Self> {
-        let digit = |byte: &u8| char::from(*byte).to_digit(16).filter(|_| !byte.is_ascii_uppercase());
-        let digits: Option<Vec<u32>> = text.iter().map(digit).collect();
-        let bytes: Vec<u8> = digits
-            .filter(|digits| digits.len() == 32)?
-            .chunks_exact(2)
-            .map(|pair| (pair[0] * 16 + pair[1]) as u8)
-            .collect();
-        bytes.try_into().ok().map(Self)
+        let digit = |byte: u8| match byte {
+            b'0'..=b'9' => Some(byte - b'0'),
+            b'a'..=b'f' => Some(byte - b'a' + 10),
+            _ => None,
+        };
+        let mut bytes = [0; 16];
+        if text.len() != 2 * bytes.len() {
+            return None;
+        }
+        for (byte, pair) in bytes.iter_mut().zip(text.chunks_exact(2)) {
+            *byte = digit(pair[0])? * 16 + digit(pair[1])?;
+        }
+        Some(Self(bytes))
     }
 
     /// The value for `Mcp-Session-Id`.
@@ -66,30 +71,41 @@ impl Owner {
         Self { issuer: issuer.clone(), subject: subject.clone(), client_id: client_id.clone() }
     }
 
+    /// Who is counted against the limit: a user whatever the client, because anybody can register
+    /// clients; a client only where no user is named.
+    fn principal(&self) -> Principal {
+        let client_id = self.client_id.as_ref().filter(|_| self.subject.is_none());
+        Principal(Self { client_id: client_id.cloned(), ..self.clone() })
+    }
+
     fn is(&self, token: &VerifiedToken) -> bool {
         self.issuer == token.issuer && self.subject == token.subject && self.client_id == token.client_id
     }
 }
+
+/// An owner without the client that acts for them.
+#[derive(PartialEq, Eq, Hash)]
+struct Principal(Owner);
 
 /// All sessions of one endpoint.
 pub struct Sessions {
     table: Mutex<Table>,
     idle: Duration,
     max: usize,
-    max_per_owner: usize,
+    max_per_principal: usize,
     metrics: Arc<Metrics>,
 }
 
 #[derive(Default)]
 struct Table {
     sessions: HashMap<SessionId, Session>,
-    owners: HashMap<Arc<Owner>, Vec<SessionId>>,
+    principals: HashMap<Principal, Vec<SessionId>>,
     /// The server shuts down: no stream opens any more.
     streams_ended: bool,
 }
 
 struct Session {
-    owner: Arc<Owner>,
+    owner: Owner,
     last_used: Instant,
     /// Ends with the session.
     ended: CancellationToken,
@@ -105,24 +121,26 @@ struct Session {
 pub struct Full;
 
 impl Sessions {
-    /// At most `max` sessions, `max_per_owner` of one owner, each ended after `idle` without use.
-    pub fn new(idle: Duration, max: usize, max_per_owner: usize, metrics: Arc<Metrics>) -> Self {
-        Self { table: Mutex::default(), idle, max, max_per_owner, metrics }
+    /// At most `max` sessions, `max_per_principal` of one principal, each ended after `idle` without use.
+    pub fn new(idle: Duration, max: usize, max_per_principal: usize, metrics: Arc<Metrics>) -> Self {
+        Self { table: Mutex::default(), idle, max, max_per_principal, metrics }
     }
 
     /// Opens a session for the bearer of `token`.
     ///
-    /// An owner who has too many loses the one unused for longest: clients forget to end theirs.
+    /// A principal who has too many loses the one unused for longest: clients forget to end theirs.
     ///
     /// # Errors
-    /// [`Full`] when all owners together have too many, or the system has no random numbers.
+    /// [`Full`] when all principals together have too many, or the system has no random numbers.
     pub fn open(&self, token: &VerifiedToken, now: Instant) -> Result<SessionId, Full> {
         let id = SessionId::random().ok_or(Full)?;
         let mut table = self.lock();
         let owner = Owner::of(token);
-        let oldest = table.owners.get(&owner).filter(|ids| ids.len() >= self.max_per_owner).and_then(|ids| {
-            ids.iter().copied().min_by_key(|id| table.sessions.get(id).map(|session| session.last_used))
-        });
+        let principal = owner.principal();
+        let oldest =
+            table.principals.get(&principal).filter(|ids| ids.len() >= self.max_per_principal).and_then(|ids| {
+                ids.iter().copied().min_by_key(|id| table.sessions.get(id).map(|session| session.last_used))
+            });
         if let Some(oldest) = oldest {
             table.end(&oldest);
         }
@@ -132,9 +150,7 @@ impl Sessions {
                 return Err(Full);
             }
         }
-        let owner =
-            table.owners.get_key_value(&owner).map_or_else(|| Arc::new(owner.clone()), |(known, _)| Arc::clone(known));
-        table.owners.entry(Arc::clone(&owner)).or_default().push(id);
+        table.principals.entry(principal).or_default().push(id);
         let session = Session {
             owner,
             last_used: now,
@@ -221,10 +237,11 @@ impl Table {
             return;
         };
         session.ended.cancel();
-        if let Some(ids) = self.owners.get_mut(&session.owner) {
+        let principal = session.owner.principal();
+        if let Some(ids) = self.principals.get_mut(&principal) {
             ids.retain(|other| other != id);
             if ids.is_empty() {
-                self.owners.remove(&session.owner);
+                self.principals.remove(&principal);
             }
         }
     }
@@ -291,8 +308,8 @@ mod tests {
         }
     }
 
-    fn sessions(max: usize, max_per_owner: usize) -> Arc<Sessions> {
-        Arc::new(Sessions::new(IDLE, max, max_per_owner, Arc::new(Metrics::new())))
+    fn sessions(max: usize, max_per_principal: usize) -> Arc<Sessions> {
+        Arc::new(Sessions::new(IDLE, max, max_per_principal, Arc::new(Metrics::new())))
     }
 
     #[test]
@@ -345,6 +362,28 @@ mod tests {
         assert_eq!(sessions.open(&token("carol", "app"), at(5)), Err(Full));
         assert!(sessions.touch(&bobs, &bob, at(6)));
         assert!(sessions.open(&token("carol", "app"), at(4) + IDLE).is_ok());
+    }
+
+    #[test]
+    fn a_user_with_many_clients_has_no_more_sessions_than_others() {
+        let (sessions, start) = (sessions(99, 2), Instant::now());
+        let open = |subject: Option<&str>, client: &str, seconds| {
+            let token = VerifiedToken { subject: subject.map(str::to_owned), ..token("", client) };
+            let now = start + Duration::from_secs(seconds);
+            (sessions.open(&token, now).expect("room"), token)
+        };
+        let opened: Vec<_> = (0..4).map(|number| open(Some("alice"), &format!("app-{number}"), number)).collect();
+        let nameless: Vec<_> = (0..4).map(|number| open(None, &format!("app-{number}"), number)).collect();
+        let now = start + Duration::from_secs(5);
+        let live = |opened: &[(SessionId, VerifiedToken)]| -> Vec<bool> {
+            opened.iter().map(|(id, token)| sessions.touch(id, token, now)).collect()
+        };
+        assert_eq!(live(&opened), [false, false, true, true]);
+        assert_eq!(live(&nameless), [true; 4], "clients without a user are principals of their own");
+        for (id, token) in opened.iter().chain(&nameless) {
+            sessions.end(id, token, now);
+        }
+        assert!(sessions.lock().principals.is_empty(), "who has no session takes no memory");
     }
 
     #[tokio::test]

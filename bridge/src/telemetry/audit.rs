@@ -119,6 +119,22 @@ enum Job {
 }
 
 impl Audit {
+    /// Whether [`Audit::open`] would take `path`, without creating it.
+    ///
+    /// # Errors
+    /// As [`Audit::open`]; where there is no file yet, when there is no directory for it.
+    pub fn check(path: &Path) -> Result<(), AuditError> {
+        if path.exists() {
+            return open(path).map(drop);
+        }
+        let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        match directory.metadata() {
+            Ok(found) if found.is_dir() => Ok(()),
+            Ok(_) => Err(AuditError::Open { path: path.to_owned(), source: io::ErrorKind::NotADirectory.into() }),
+            Err(source) => Err(AuditError::Open { path: path.to_owned(), source }),
+        }
+    }
+
     /// Opens `path` for appending, readable by its owner only if it must be created.
     ///
     /// With `arguments`, records hold the arguments of calls; mind what is in them.

@@ -23,8 +23,7 @@ const LATENCY_BUCKETS: [f64; 19] = [
 
 /// The statuses that the endpoint answers with, each with a slot of its own. Another one still
 /// counts, through a slower look-up.
-const STATUSES: [u16; 19] =
-    [200, 202, 204, 400, 401, 403, 404, 405, 406, 408, 409, 413, 415, 421, 429, 499, 500, 503, 504];
+const STATUSES: [u16; 17] = [200, 202, 204, 400, 401, 403, 404, 405, 406, 408, 413, 415, 421, 429, 499, 503, 504];
 
 macro_rules! label {
     ($(#[$about:meta])* $name:ident { $($(#[$doc:meta])* $variant:ident = $text:literal,)+ }) => {
@@ -129,7 +128,7 @@ label! {
         MediaType = "media_type",
         /// Too many requests of one principal.
         RateLimited = "rate_limited",
-        /// Too many requests, connections or sessions at once.
+        /// Too many requests or sessions at once.
         Overloaded = "overloaded",
         /// A body over the limit.
         TooLarge = "too_large",
@@ -145,8 +144,6 @@ label! {
         Unavailable = "unavailable",
         /// The audit record could not be written.
         Audit = "audit",
-        /// The server is shutting down.
-        Draining = "draining",
     }
 }
 
@@ -465,14 +462,14 @@ mod tests {
         let metrics = Metrics::new();
         assert_eq!(value(&metrics, "mcp_bridge_refusals_total{reason=\"no_token\"}"), Some(0.0));
         metrics.refused(RefusalReason::NoToken);
-        metrics.refused(RefusalReason::Draining);
+        metrics.refused(RefusalReason::Audit);
         metrics.cache(CacheEvent::Coalesced);
         metrics.audit(AuditOutcome::Failed, 3);
         metrics.introspection(IntrospectionOutcome::Active, Duration::from_millis(1));
         metrics.introspection(IntrospectionOutcome::NotAsked, Duration::ZERO);
         for (name, expected) in [
             ("mcp_bridge_refusals_total{reason=\"no_token\"}", 1.0),
-            ("mcp_bridge_refusals_total{reason=\"draining\"}", 1.0),
+            ("mcp_bridge_refusals_total{reason=\"audit\"}", 1.0),
             ("mcp_bridge_token_cache_events_total{event=\"coalesced\"}", 1.0),
             ("mcp_bridge_audit_records_total{outcome=\"failed\"}", 3.0),
             ("mcp_bridge_introspections_total{outcome=\"active\"}", 1.0),

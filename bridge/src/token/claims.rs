@@ -176,14 +176,8 @@ fn email(claims: &Claims) -> Option<String> {
 /// `scope` is one string; some servers send an array. Anything else grants nothing.
 fn scopes(value: Option<&Value>) -> ScopeSet {
     match value {
-        Some(Value::String(text)) => ScopeSet::from_peer(text),
-        Some(Value::Array(all)) => {
-            let mut set = ScopeSet::default();
-            for text in all.iter().filter_map(Value::as_str) {
-                set.extend(ScopeSet::from_peer(text).iter().cloned());
-            }
-            set
-        }
+        Some(Value::String(text)) => ScopeSet::from_peer([text.as_str()]),
+        Some(Value::Array(all)) => ScopeSet::from_peer(all.iter().filter_map(Value::as_str)),
         _ => ScopeSet::default(),
     }
 }

@@ -250,9 +250,8 @@ pub enum BuildError {
 
 /// Makes ring the process's cryptography for TLS.
 ///
-/// `main` calls it once before anything opens a TLS connection; the verifiers call it for
-/// themselves too. Later calls change nothing.
-pub fn install_crypto_provider() {
+/// Called before the first TLS client is built. Later calls change nothing.
+fn install_crypto_provider() {
     // An error says that one is installed already, which is what we want.
     let _ = rustls::crypto::ring::default_provider().install_default();
 }
