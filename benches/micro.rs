@@ -24,7 +24,7 @@ use mcp_bridge::{
     resource::ResourceUri,
     scope::ScopeSet,
     telemetry::metrics::{MethodLabel, Metrics},
-    token::{BearerToken, Issuer, TokenVerifier, VerifiedToken, VerifyError},
+    token::{BearerToken, Issuer, NotReady, TokenVerifier, VerifiedToken, VerifyError},
 };
 use mcp_calculator::calculator::{Operation, evaluate};
 
@@ -167,7 +167,7 @@ impl TokenVerifier for Everybody {
         std::future::ready(Ok(Arc::clone(&self.0))).boxed()
     }
 
-    fn ready(&self) -> BoxFuture<'_, Result<(), String>> {
+    fn ready(&self) -> BoxFuture<'_, Result<(), NotReady>> {
         std::future::ready(Ok(())).boxed()
     }
 }

@@ -47,7 +47,12 @@ impl Bridge {
         // The bridge picks a free port; the authorization server then learns whose tokens it issues.
         let resource = Arc::new(OnceLock::new());
         let issuer = format!("http://{}", play_authorization_server(Arc::clone(&resource))?);
-        let mut process = Command::new(binary()?)
+        let mut command = Command::new(binary()?);
+        // The reader's own settings are not part of the tour.
+        for (name, _) in env::vars_os().filter(|(name, _)| is_setting(&name.to_string_lossy())) {
+            command.env_remove(name);
+        }
+        let mut process = command
             .args(["serve", "--listen", "127.0.0.1:0", "--issuer", &issuer])
             .args(["--introspection-url", &format!("{issuer}/introspect"), "--introspection-client-id", "bridge"])
             .env("MCP_BRIDGE_INTROSPECTION_CLIENT_SECRET", "only-for-the-tour")
@@ -143,6 +148,10 @@ fn summary(body: &str) -> String {
         (_, error) if error.is_object() => json!({ "error": error }).to_string(),
         _ => body.to_owned(),
     }
+}
+
+fn is_setting(variable: &str) -> bool {
+    variable.starts_with("MCP_BRIDGE_") || variable.starts_with("PROPELAUTH_")
 }
 
 fn binary() -> anyhow::Result<PathBuf> {

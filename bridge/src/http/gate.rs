@@ -16,7 +16,7 @@ use http::{
 use http_body_util::{BodyExt as _, LengthLimitError, Limited};
 use mcp_calculator::server::{Era, MODERN_VERSION};
 use tokio::time::Instant;
-use tracing::error;
+use tracing::{error, warn};
 
 use crate::{
     backend::Answer,
@@ -41,10 +41,11 @@ use crate::{
     },
     resource::ResourceUri,
     telemetry::{
+        alarm::OncePerMinute,
         audit::Audit,
         metrics::{MethodLabel, Metrics},
     },
-    token::{BearerToken, Issuer, TokenVerifier, VerifiedToken, VerifyError},
+    token::{BearerToken, Issuer, NotReady, TokenVerifier, VerifiedToken, VerifyError},
 };
 
 /// Everything that one request's way needs, shared by all requests.
@@ -55,6 +56,7 @@ pub struct Gate {
     origins: Origins,
     trusted_proxies: Vec<IpAddr>,
     verifier: Arc<dyn TokenVerifier>,
+    unready_alarm: OncePerMinute,
     judge: Judge,
     relay: Relay,
     sessions: Arc<Sessions>,
@@ -121,7 +123,8 @@ impl Gate {
             origins: Origins::new(resource, setup.bound, setup.allowed_hosts, setup.allowed_origins),
             trusted_proxies: setup.trusted_proxies.iter().map(IpAddr::to_canonical).collect(),
             verifier: setup.verifier,
-            judge: Judge { policy, audit: setup.audit },
+            unready_alarm: OncePerMinute::default(),
+            judge: Judge { policy, audit: setup.audit, request_timeout: limits.request_timeout },
             relay: setup.relay,
             sessions: Arc::new(sessions),
             places: Places::new(limits.max_concurrent_requests, setup.limit_rates),
@@ -374,10 +377,16 @@ impl Gate {
         page.to_str().is_ok_and(|page| self.origins.allows(page))
     }
 
+    /// Strangers are told a category; the log says more.
     async fn readiness(&self) -> Response<Body> {
         let (status, body) = match self.verifier.ready().await {
             Ok(()) => (StatusCode::OK, serde_json::json!({ "ready": true })),
-            Err(reason) => (StatusCode::SERVICE_UNAVAILABLE, serde_json::json!({ "ready": false, "reason": reason })),
+            Err(NotReady { reason, detail }) => {
+                if self.unready_alarm.is_due() {
+                    warn!(detail, "not ready: {reason}");
+                }
+                (StatusCode::SERVICE_UNAVAILABLE, serde_json::json!({ "ready": false, "reason": reason }))
+            }
         };
         respond::json(status, body.to_string().into())
     }

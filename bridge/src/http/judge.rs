@@ -1,9 +1,9 @@
 //! The policy's verdict on one request, written down before anything runs.
 
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use http::StatusCode;
-use tracing::debug;
+use tokio::time::timeout;
 
 use crate::{
     http::{record::Record, respond::Refusal},
@@ -17,6 +17,8 @@ use crate::{
 pub(super) struct Judge {
     pub(super) policy: Policy,
     pub(super) audit: Option<Audit>,
+    /// How long a record may wait for the disk.
+    pub(super) request_timeout: Duration,
 }
 
 impl Judge {
@@ -56,8 +58,9 @@ impl Judge {
                 status: verdict.is_err().then_some(StatusCode::FORBIDDEN.as_u16()),
                 arguments: request.params.members.get("arguments"),
             };
-            if let Err(failure) = audit.record(&entry).await {
-                debug!(error = %failure, "a request is refused because it cannot be recorded");
+            // A disk that hangs must not hold every place for good.
+            let recorded = timeout(self.request_timeout, audit.record(&entry)).await;
+            if !matches!(recorded, Ok(Ok(()))) {
                 return Err(Refusal::NotAudited { id: request.id.to_json() });
             }
         }

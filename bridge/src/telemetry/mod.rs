@@ -1,5 +1,6 @@
 //! What the operator sees: the log on stderr, numbers for Prometheus, and the audit file.
 
+pub(crate) mod alarm;
 pub mod audit;
 pub mod metrics;
 mod observer;

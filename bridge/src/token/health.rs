@@ -4,7 +4,7 @@ use std::{future::Future, sync::Mutex, time::Duration};
 
 use tokio::time::Instant;
 
-use super::lock;
+use super::{NotReady, lock};
 
 /// An answer this young proves that the next question will be answered too.
 const GOOD_FOR: Duration = Duration::from_secs(10);
@@ -23,7 +23,7 @@ pub(super) struct Health {
 #[derive(Default)]
 struct Seen {
     good_at: Option<Instant>,
-    asked: Option<(Instant, Result<(), String>)>,
+    asked: Option<(Instant, Result<(), NotReady>)>,
 }
 
 impl Health {
@@ -40,7 +40,7 @@ impl Health {
     }
 
     /// The state, by `ask` if nothing recent shows it.
-    pub(super) async fn check(&self, ask: impl Future<Output = Result<(), String>>) -> Result<(), String> {
+    pub(super) async fn check(&self, ask: impl Future<Output = Result<(), NotReady>>) -> Result<(), NotReady> {
         let _turn = self.turn.lock().await;
         let now = Instant::now();
         {
@@ -57,21 +57,5 @@ impl Health {
         let answer = ask.await;
         lock(&self.seen).asked = Some((Instant::now(), answer.clone()));
         answer
-    }
-}
-
-/// Lets something through at most once per minute, so that a flood does not fill the disk.
-#[derive(Debug, Default)]
-pub(super) struct OncePerMinute(Mutex<Option<Instant>>);
-
-impl OncePerMinute {
-    pub(super) fn is_due(&self) -> bool {
-        let now = Instant::now();
-        let mut last = lock(&self.0);
-        let due = last.is_none_or(|last| now - last >= Duration::from_secs(60));
-        if due {
-            *last = Some(now);
-        }
-        due
     }
 }

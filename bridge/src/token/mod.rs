@@ -177,8 +177,27 @@ pub trait TokenVerifier: Send + Sync {
         None
     }
 
-    /// Whether tokens can be verified at this moment; the error says why not, for the operator.
-    fn ready(&self) -> BoxFuture<'_, Result<(), String>>;
+    /// Whether tokens can be verified at this moment.
+    fn ready(&self) -> BoxFuture<'_, Result<(), NotReady>>;
+}
+
+/// Why tokens cannot be verified.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NotReady {
+    /// What everybody may know.
+    pub reason: &'static str,
+    /// What the operator has to know. It may name internal addresses.
+    pub detail: String,
+}
+
+impl NotReady {
+    fn unreachable(detail: impl Into<String>) -> Self {
+        Self { reason: "the authorization server cannot be asked", detail: detail.into() }
+    }
+
+    fn credentials(detail: impl Into<String>) -> Self {
+        Self { reason: "the authorization server refuses this server's own credentials", detail: detail.into() }
+    }
 }
 
 /// What [`TokenVerifier::verify`] answers.

@@ -6,7 +6,7 @@ use futures_util::{FutureExt as _, future::BoxFuture};
 
 use crate::{
     scope::ScopeSet,
-    token::{BearerToken, Issuer, TokenVerifier, VerifiedToken, VerifyError},
+    token::{BearerToken, Issuer, NotReady, TokenVerifier, VerifiedToken, VerifyError},
 };
 
 /// Lets everybody in, with every scope. Settings allow it on loopback only.
@@ -40,7 +40,7 @@ impl TokenVerifier for Nobody {
         Some(Arc::clone(&self.0))
     }
 
-    fn ready(&self) -> BoxFuture<'_, Result<(), String>> {
+    fn ready(&self) -> BoxFuture<'_, Result<(), NotReady>> {
         std::future::ready(Ok(())).boxed()
     }
 }

@@ -20,16 +20,17 @@ use url::{Url, form_urlencoded};
 use zeroize::Zeroizing;
 
 use super::{
-    Audiences, BearerToken, BuildError, Inactive, Issuer, TokenVerifier, Verdict, VerifyError,
+    Audiences, BearerToken, BuildError, Inactive, Issuer, NotReady, TokenVerifier, Verdict, VerifyError,
     breaker::Breaker,
     cache::{TokenDigest, VerdictCache},
     claims::{Claims, Refusal, Rules},
     discovery::{Endpoint, Which},
     fetch::{Answer, Fetcher, TOTAL_TIMEOUT},
     flights::Flights,
-    health::{Health, OncePerMinute},
+    health::Health,
     observer::{CacheEvent, IntrospectionResult, Observer},
 };
+use crate::telemetry::alarm::OncePerMinute;
 
 /// Questions under way at once. A flood of unknown tokens then costs the authorization server no
 /// more than sixteen connections.
@@ -136,7 +137,7 @@ impl TokenVerifier for IntrospectionVerifier {
         self.join(memory, key, token, now).boxed()
     }
 
-    fn ready(&self) -> BoxFuture<'_, Result<(), String>> {
+    fn ready(&self) -> BoxFuture<'_, Result<(), NotReady>> {
         self.0.health.check(self.0.probe()).boxed()
     }
 }
@@ -252,20 +253,20 @@ impl Asker {
 
     /// Asks about a token that nobody has, for [`TokenVerifier::ready`]: only an authorization
     /// server that is up and knows us says that it is not active. Asks through an open breaker too.
-    async fn probe(&self) -> Result<(), String> {
+    async fn probe(&self) -> Result<(), NotReady> {
         let started = Instant::now();
         let deadline = started + TOTAL_TIMEOUT;
         let Ok(Ok(_slot)) = timeout_at(deadline, self.questions.acquire()).await else {
-            return Err("too many tokens are being asked about".to_owned());
+            return Err(NotReady::unreachable("too many tokens are being asked about"));
         };
         let mut random = [0; 24];
-        getrandom::fill(&mut random).map_err(|error| format!("no random numbers: {error}"))?;
+        getrandom::fill(&mut random).map_err(|error| NotReady::unreachable(format!("no random numbers: {error}")))?;
         let reply = self.exchange(&BASE64_URL_SAFE_NO_PAD.encode(random), deadline).await;
         self.take_note(&reply);
         match reply {
             Reply::Active(_) | Reply::Inactive | Reply::TokenRefused => Ok(()),
-            Reply::CredentialsRefused(status) => Err(credentials_refused(status)),
-            Reply::Failed(why) => Err(why),
+            Reply::CredentialsRefused(status) => Err(NotReady::credentials(credentials_refused(status))),
+            Reply::Failed(why) => Err(NotReady::unreachable(why)),
         }
     }
 

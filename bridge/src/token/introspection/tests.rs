@@ -133,7 +133,7 @@ async fn nobody_listening_is_unavailable() {
     let verifier = IntrospectionVerifier::new(settings, Arc::new(Unobserved)).expect("valid");
     let verdict = verifier.verify(&bearer("t"), now()).await;
     assert!(is_unavailable(&verdict), "{verdict:?}");
-    assert!(verifier.ready().await.expect_err("red").contains("cannot connect"));
+    assert!(verifier.ready().await.expect_err("red").detail.contains("cannot connect"));
 }
 
 #[tokio::test]
@@ -451,13 +451,13 @@ async fn readiness() {
     .await;
     let verifier = without_cache(&stub);
     let red = async || verifier.ready().await.expect_err("red");
-    assert!(red().await.contains("503"));
-    assert!(red().await.contains("503"));
+    assert!(red().await.detail.contains("503"));
+    assert!(red().await.detail.contains("503"));
     assert_eq!(stub.count(), 1, "not asked again at once");
 
     *lock(&status) = 401;
     tokio::time::advance(Duration::from_secs(2)).await;
-    assert!(red().await.contains("refused our own client credentials"));
+    assert!(red().await.detail.contains("refused our own client credentials"));
 
     *lock(&status) = 200;
     tokio::time::advance(Duration::from_secs(2)).await;
@@ -481,7 +481,7 @@ async fn readiness() {
     for _ in 0..6 {
         assert!(is_unavailable(&verifier.verify(&bearer("t"), now()).await));
     }
-    assert!(red().await.contains("500"));
+    assert!(red().await.detail.contains("500"));
     *lock(&status) = 200;
     tokio::time::advance(Duration::from_secs(2)).await;
     assert_eq!(verifier.ready().await, Ok(()));

@@ -9,7 +9,7 @@ use futures_util::{FutureExt, future::BoxFuture};
 use url::Url;
 
 use super::{
-    Audiences, BearerToken, BuildError, Inactive, Issuer, TokenVerifier, Verdict, VerifyError,
+    Audiences, BearerToken, BuildError, Inactive, Issuer, NotReady, TokenVerifier, Verdict, VerifyError,
     claims::{Claims, Refusal, Rules},
     jwks::KeyStore,
     jws::Jws,
@@ -71,8 +71,8 @@ impl TokenVerifier for JwtVerifier {
         self.check(token.expose(), now).boxed()
     }
 
-    fn ready(&self) -> BoxFuture<'_, Result<(), String>> {
-        async { self.keys.ready().await.map_err(|why| why.as_ref().to_owned()) }.boxed()
+    fn ready(&self) -> BoxFuture<'_, Result<(), NotReady>> {
+        async { self.keys.ready().await.map_err(|why| NotReady::unreachable(why.as_ref())) }.boxed()
     }
 }
 

@@ -422,7 +422,7 @@ async fn keys_have_an_end() {
     seconds(3000).await;
     let verdict = verifier.verify(&rotation.old_token(), now()).await;
     assert!(matches!(verdict, Err(VerifyError::Unavailable(_))), "{verdict:?}");
-    assert!(verifier.ready().await.expect_err("red").contains("500"));
+    assert!(verifier.ready().await.expect_err("red").detail.contains("500"));
     rotation.publish(1);
     seconds(2).await;
     assert_eq!(verifier.ready().await, Ok(()));

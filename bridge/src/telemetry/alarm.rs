@@ -1,0 +1,24 @@
+//! Complaints that must be heard and must not fill the disk.
+
+use std::{
+    sync::{Mutex, PoisonError},
+    time::Duration,
+};
+
+use tokio::time::Instant;
+
+/// Lets something through at most once per minute, so that a flood does not fill the disk.
+#[derive(Debug, Default)]
+pub(crate) struct OncePerMinute(Mutex<Option<Instant>>);
+
+impl OncePerMinute {
+    pub(crate) fn is_due(&self) -> bool {
+        let now = Instant::now();
+        let mut last = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let due = last.is_none_or(|last| now - last >= Duration::from_secs(60));
+        if due {
+            *last = Some(now);
+        }
+        due
+    }
+}
