@@ -6,6 +6,7 @@ mod common;
 #[path = "../interop/driver.rs"]
 mod driver;
 
+mod browser;
 mod conformance;
 mod credentials;
 mod interop;
