@@ -103,8 +103,7 @@ The client secret comes from MCP_BRIDGE_INTROSPECTION_CLIENT_SECRET or from a fi
 flag. PROPELAUTH_AUTH_URL, PROPELAUTH_INTROSPECTION_CLIENT_ID and
 PROPELAUTH_INTROSPECTION_CLIENT_SECRET together are enough to start.";
 
-const EXAMPLES: &str = "\
-  Try it on this machine, without authorization:
+const EXAMPLES: &str = "  Try it on this machine, without authorization:
     mcp-bridge serve --auth none
 
   Let the users of a PropelAuth project in, from claude.ai and others, through ngrok:

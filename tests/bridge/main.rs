@@ -7,6 +7,7 @@ mod common;
 mod driver;
 
 mod abuse;
+mod browser;
 mod conformance;
 mod credentials;
 mod interop;

@@ -1,9 +1,10 @@
 //! Web pages and DNS rebinding: `Host`, `Origin`, and CORS.
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::common::{
     authorization_server::Fault,
+    bridge::field,
     http::{Connection, Request, Response},
     mcp,
     world::World,
@@ -60,6 +61,10 @@ fn pages_from_elsewhere_are_refused() {
         let preflight = Request::new("OPTIONS", "/mcp").header("Access-Control-Request-Method", "POST");
         check_foreign(origin, &world.send(&preflight.header("Origin", origin)));
     }
+    // Whoever runs it has to learn which page to allow.
+    world.bridge.wait_for_event("the refused page", |event| {
+        field(event, "origin").and_then(Value::as_str).is_some_and(|origin| origin.contains("https://evil.example"))
+    });
     let twice = mcp::call("add").header("Origin", INSPECTOR).header("Origin", "https://evil.example");
     let response = world.without_run("two origins", || world.send(&twice.bearer(world.good())));
     assert!(matches!(response.status, 400 | 403), "two origins: {response:?}");

@@ -57,7 +57,11 @@ impl fmt::Display for Problems {
 pub(super) fn did_you_mean<T: AsRef<str>>(name: &str, names: impl IntoIterator<Item = T>) -> String {
     // The threshold finds slips of the keyboard and a missing or added `s`, not other words.
     const SIMILAR: f64 = 0.85;
-    let similarity = |candidate: &T| strsim::jaro(candidate.as_ref(), name);
+    // What all environment variables begin with would make any two of them similar.
+    fn distinct(name: &str) -> &str {
+        name.strip_prefix("MCP_BRIDGE_").unwrap_or(name)
+    }
+    let similarity = |candidate: &T| strsim::jaro(distinct(candidate.as_ref()), distinct(name));
     let best = names.into_iter().max_by(|a, b| similarity(a).total_cmp(&similarity(b)));
     match best {
         Some(best) if similarity(&best) >= SIMILAR => format!("did you mean `{}`?", best.as_ref()),

@@ -220,8 +220,9 @@ fn tls(r: &mut Resolver<'_>) -> Option<TlsFiles> {
         }
     }
     for (setting, path) in [(&s::TLS_CERT, &cert), (&s::TLS_KEY, &key)] {
-        if let Some(Err(error)) = path.as_ref().map(std::fs::File::open) {
-            r.problem(setting, format!("cannot read it: {error}"));
+        let Some(path) = path else { continue };
+        if let Err(error) = std::fs::File::open(path) {
+            r.problem(setting, format!("cannot read `{}`: {error}", path.display()));
         }
     }
     if let Some(key) = &key {

@@ -16,7 +16,7 @@ use http::{
 use http_body_util::{BodyExt as _, LengthLimitError, Limited};
 use mcp_calculator::server::{Era, MODERN_VERSION};
 use tokio::time::Instant;
-use tracing::{error, warn};
+use tracing::{debug, error, warn};
 
 use crate::{
     backend::Answer,
@@ -176,9 +176,12 @@ impl Gate {
         B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
     {
         if !self.is_our_host(&head.uri, &head.headers) {
+            let (host, authority) = (head.headers.get(HOST), head.uri.authority());
+            debug!(?host, ?authority, "not a host of ours; --allowed-host adds one");
             return Err(Refusal::ForeignHost);
         }
         if !head.headers.get_all(ORIGIN).iter().all(|page| self.is_allowed_page(page)) {
+            debug!(origin = ?head.headers.get(ORIGIN), "not an allowed origin; --allowed-origin adds one");
             return Err(Refusal::ForeignOrigin);
         }
         if !self.paths.iter().any(|path| path == head.uri.path()) {

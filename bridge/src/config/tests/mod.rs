@@ -286,7 +286,7 @@ fn tls_takes_both_files_and_both_must_be_readable() {
     let none = ("auth", "none");
     check(&[none, ("tls-cert", &there)], &[], &["--tls-cert: HTTPS needs tls_key too"]);
     check(&[none, ("tls-key", &there)], &[], &["--tls-key: HTTPS needs tls_cert too"]);
-    check(&[none, ("tls-cert", &there), ("tls-key", &absent)], &[], &["--tls-key: cannot read it"]);
+    check(&[none, ("tls-cert", &there), ("tls-key", &absent)], &[], &[&format!("--tls-key: cannot read `{absent}`")]);
 }
 
 #[test]
@@ -323,7 +323,7 @@ fn an_unknown_variable_is_a_problem_unless_kubernetes_made_it() {
         &[("MCP_BRIDGE_PUBLIC_URI", "x"), ("MCP_BRIDGE_ZZZ", "x")],
         &[
             "MCP_BRIDGE_PUBLIC_URI: not a setting; did you mean `MCP_BRIDGE_PUBLIC_URL`?",
-            "MCP_BRIDGE_ZZZ: not a setting",
+            "MCP_BRIDGE_ZZZ: not a setting; `mcp-bridge serve --help` names all settings",
         ],
     );
     let service = [
