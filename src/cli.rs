@@ -64,7 +64,9 @@ impl Cli {
             Some(Command::Man) => {
                 let mut page = Vec::new();
                 clap_mangen::Man::new(Self::command()).render(&mut page)?;
-                print(&page)
+                // The generator refers to a page per command; there is only this one.
+                let page = String::from_utf8(page)?;
+                print(page.replace("mcp\\-calculator\\-", "").replace("(1)\n", "\n").as_bytes())
             }
         }
     }

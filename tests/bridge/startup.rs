@@ -359,3 +359,15 @@ fn the_text_announcement() {
         "{line}"
     );
 }
+
+/// A script that defines functions and completes nothing looks like a good one.
+#[cfg(unix)]
+#[test]
+fn bash_completes_flags() {
+    let script = CommandLine::new("completions").switch("bash").run().stdout;
+    let script = String::from_utf8(script).expect("UTF-8");
+    let ask = "COMP_WORDS=(mcp-bridge serve --tls); COMP_CWORD=2; _mcp-bridge mcp-bridge --tls serve; \
+               echo \"${COMPREPLY[*]}\"";
+    let output = std::process::Command::new("bash").args(["-c", &format!("{script}\n{ask}")]).output().expect("bash");
+    assert_eq!(String::from_utf8_lossy(&output.stdout), "--tls-cert --tls-key\n", "{output:?}");
+}

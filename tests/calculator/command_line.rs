@@ -1,6 +1,6 @@
 //! Flags, commands, settings and exit codes.
 
-use std::process::Output;
+use std::process::{Command, Output};
 
 use crate::process::command;
 
@@ -27,10 +27,22 @@ fn every_shell_has_completions_that_know_the_commands() {
     }
 }
 
+/// A script that defines functions and completes nothing looks like a good one.
+#[cfg(unix)]
+#[test]
+fn bash_completes_commands() {
+    let script = printed(&["completions", "bash"]);
+    let ask = "COMP_WORDS=(mcp-calculator ma); COMP_CWORD=1; _mcp-calculator mcp-calculator ma mcp-calculator; \
+               echo \"${COMPREPLY[*]}\"";
+    let output = Command::new("bash").args(["-c", &format!("{script}\n{ask}")]).output().expect("bash");
+    assert_eq!(String::from_utf8_lossy(&output.stdout), "man\n", "{output:?}");
+}
+
 #[test]
 fn the_manual_page_says_what_help_says() {
     let page = printed(&["man"]);
     assert!(page.contains(".TH mcp-calculator 1"), "{page}");
+    assert!(!page.contains("(1)"), "there are no other pages: {page}");
     for text in ["mcpServers", "MCP_CALCULATOR_LOG", "completions", "Exit codes"] {
         assert!(page.contains(text) && printed(&["--help"]).contains(text), "{text}");
     }
