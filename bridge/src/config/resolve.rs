@@ -143,6 +143,9 @@ fn resource(r: &mut Resolver<'_>, public_url: Option<&str>, path: &str) {
         Ok(resource) if !resource.metadata_url().bytes().all(challenge_safe) => {
             r.problem(&s::PUBLIC_URL, "holds characters that a WWW-Authenticate header cannot; percent-encode them");
         }
+        Ok(resource) if public_url.is_some() && resource.path().ends_with(&path.repeat(2)) => {
+            r.warnings.push(format!("public_url ends with path already: clients will have to use {resource}"));
+        }
         Ok(_) => {}
     }
 }

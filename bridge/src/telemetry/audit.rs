@@ -79,7 +79,7 @@ pub enum Decision {
 #[derive(Debug, thiserror::Error)]
 pub enum AuditError {
     /// The file cannot be used.
-    #[error("cannot open the audit file {}", path.display())]
+    #[error("cannot open the audit file {}; its folder must exist and this user must be able to write there", path.display())]
     Open {
         /// The configured path.
         path: PathBuf,

@@ -92,6 +92,16 @@ fn jwt_mode() {
     assert_eq!(jwt.accepted_audiences, ["a", "b"]);
 }
 
+/// People paste the URL of the endpoint where its origin is asked for.
+#[test]
+fn a_public_url_with_the_path_in_it_is_warned_about() {
+    let jwt = [("auth", "jwt"), ("issuer", "https://as.example")];
+    let warnings = |url| good(&[jwt[0], jwt[1], ("public-url", url)], &[]).warnings;
+    assert_eq!(warnings("https://h.example/base"), [""; 0]);
+    let found = warnings("https://h.example/mcp");
+    assert!(found.len() == 1 && found[0].contains("https://h.example/mcp/mcp"), "{found:?}");
+}
+
 #[test]
 fn what_a_mode_does_not_use_is_warned_about() {
     let jwks = ("jwks-url", "https://a.example/jwks");
