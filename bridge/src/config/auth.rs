@@ -9,19 +9,12 @@ use crate::{
     config::{
         Auth, Introspection, Jwt, parse,
         problem::Problem,
-        raw::Source,
-        resolve::{Resolver, warn_if_readable_by_all},
+        resolver::{Resolver, warn_if_readable_by_all},
         settings::{self as s, Setting},
+        source::Source,
     },
     token::Issuer,
 };
-
-/// The variables of PropelAuth's own examples: the three of them alone are enough.
-pub(super) const PROPELAUTH_VARIABLES: [&str; 3] =
-    [PROPELAUTH_AUTH_URL, PROPELAUTH_INTROSPECTION_CLIENT_ID, PROPELAUTH_INTROSPECTION_CLIENT_SECRET];
-const PROPELAUTH_AUTH_URL: &str = "PROPELAUTH_AUTH_URL";
-const PROPELAUTH_INTROSPECTION_CLIENT_ID: &str = "PROPELAUTH_INTROSPECTION_CLIENT_ID";
-pub(super) const PROPELAUTH_INTROSPECTION_CLIENT_SECRET: &str = "PROPELAUTH_INTROSPECTION_CLIENT_SECRET";
 
 /// Longer than this, consent that was withdrawn would stay in force for no good reason.
 const CACHE_MAX: Duration = Duration::from_secs(10 * 60);
@@ -103,9 +96,9 @@ pub(super) fn auth(r: &mut Resolver<'_>) -> Option<Auth> {
         }
         Mode::Introspection => {
             propelauth(r, &mut parts);
-            require(r, &s::ISSUER, &[PROPELAUTH_AUTH_URL]);
-            require(r, &s::INTROSPECTION_CLIENT_ID, &[PROPELAUTH_INTROSPECTION_CLIENT_ID]);
-            require(r, &s::INTROSPECTION_CLIENT_SECRET, &[PROPELAUTH_INTROSPECTION_CLIENT_SECRET]);
+            require(r, &s::ISSUER, &[s::PROPELAUTH_AUTH_URL]);
+            require(r, &s::INTROSPECTION_CLIENT_ID, &[s::PROPELAUTH_INTROSPECTION_CLIENT_ID]);
+            require(r, &s::INTROSPECTION_CLIENT_SECRET, &[s::PROPELAUTH_INTROSPECTION_CLIENT_SECRET]);
             let Parts { issuer, endpoint, client_id, client_secret, cache, require_exp, accepted_audiences, .. } =
                 parts;
             Some(Auth::Introspection(Introspection {
@@ -145,7 +138,7 @@ fn has_own_secret(r: &Resolver<'_>) -> bool {
 }
 
 fn has_propelauth(r: &Resolver<'_>) -> bool {
-    !r.raw.propelauth.is_empty() || r.raw.secrets.contains_key(PROPELAUTH_INTROSPECTION_CLIENT_SECRET)
+    !r.raw.propelauth.is_empty() || r.raw.secrets.contains_key(s::PROPELAUTH_INTROSPECTION_CLIENT_SECRET)
 }
 
 fn warn_about_unused(r: &mut Resolver<'_>, mode: Mode) {
@@ -180,7 +173,7 @@ fn warn_about_unused(r: &mut Resolver<'_>, mode: Mode) {
 /// Fills what our own settings leave open from the identity provider's three variables.
 fn propelauth(r: &mut Resolver<'_>, parts: &mut Parts) {
     let raw = r.raw;
-    if let Some(written) = raw.propelauth.get(PROPELAUTH_AUTH_URL)
+    if let Some(written) = raw.propelauth.get(s::PROPELAUTH_AUTH_URL)
         && !(r.is_written(&s::ISSUER) && r.is_written(&s::INTROSPECTION_URL))
     {
         match parse::issuer(&written.texts.concat()) {
@@ -188,7 +181,7 @@ fn propelauth(r: &mut Resolver<'_>, parts: &mut Parts) {
             Ok(base) => propelauth_urls(r, parts, base.trim_end_matches('/'), &written.source),
         }
     }
-    if let Some(written) = raw.propelauth.get(PROPELAUTH_INTROSPECTION_CLIENT_ID)
+    if let Some(written) = raw.propelauth.get(s::PROPELAUTH_INTROSPECTION_CLIENT_ID)
         && !r.is_written(&s::INTROSPECTION_CLIENT_ID)
     {
         let id = written.texts.concat();
@@ -199,8 +192,8 @@ fn propelauth(r: &mut Resolver<'_>, parts: &mut Parts) {
         parts.client_id = Some(id);
     }
     let own = has_own_secret(r) || r.is_written(&s::INTROSPECTION_CLIENT_SECRET_FILE);
-    if !own && let Some(secret) = raw.secrets.get(PROPELAUTH_INTROSPECTION_CLIENT_SECRET) {
-        parts.client_secret = secret_from_variable(r, PROPELAUTH_INTROSPECTION_CLIENT_SECRET, secret);
+    if !own && let Some(secret) = raw.secrets.get(s::PROPELAUTH_INTROSPECTION_CLIENT_SECRET) {
+        parts.client_secret = secret_from_variable(r, s::PROPELAUTH_INTROSPECTION_CLIENT_SECRET, secret);
     }
 }
 

@@ -6,17 +6,14 @@ use std::{
     io::{self, Read},
 };
 
-use toml::{
-    Spanned,
-    de::{DeTable, DeValue},
-};
+use toml::de::{DeTable, DeValue};
 
 use crate::config::{
-    parse::shown,
     policy::{self, RawPolicy},
-    problem::{Problem, did_you_mean},
-    raw::{Source, Written},
+    problem::Problem,
+    reader::{Reader, integer},
     settings::{ALL, Kind, Setting},
+    source::Written,
 };
 
 /// A larger file is not a settings file.
@@ -37,73 +34,46 @@ type Said = (BTreeMap<&'static str, Written>, Option<RawPolicy>);
 
 /// What `text` says, if it is TOML; `path` is for the places of values and problems.
 pub(super) fn parse(text: &str, path: &str, problems: &mut Vec<Problem>) -> Option<Said> {
-    let mut reader = Reader { text, path, found: Vec::new() };
+    let mut reader = Reader::new(text, path);
     let (table, errors) = DeTable::parse_recoverable(text);
     for error in &errors {
         // The error's own display would show the line, which may hold a misplaced secret.
         let offset = error.span().map_or(0, |span| span.start);
         reader.problem(offset, format!("not TOML: {}", error.message()));
     }
-    let said = errors.is_empty().then(|| reader.document(table.get_ref()));
-    reader.found.sort_by_key(|(line, _)| *line);
-    problems.extend(reader.found.into_iter().map(|(_, problem)| problem));
+    let said = errors.is_empty().then(|| document(table.get_ref(), &mut reader));
+    problems.extend(reader.problems());
     said
 }
 
-/// Turns parsed TOML into what was written, and keeps what is wrong with it.
-pub(super) struct Reader<'t> {
-    text: &'t str,
-    path: &'t str,
-    found: Vec<(usize, Problem)>,
-}
-
-impl Reader<'_> {
-    /// Adds a problem with what begins at `offset`.
-    pub(super) fn problem(&mut self, offset: usize, what: String) {
-        let line = self.line(offset);
-        self.found.push((line, Problem::at(Source::File { path: self.path.to_owned(), line }, what)));
-    }
-
-    /// The line of the byte at `offset`, from 1.
-    pub(super) fn line(&self, offset: usize) -> usize {
-        1 + self.text.bytes().take(offset).filter(|byte| *byte == b'\n').count()
-    }
-
-    fn document(&mut self, table: &DeTable<'_>) -> Said {
-        let mut layer = BTreeMap::new();
-        let mut policy = None;
-        for (key, value) in table {
-            let (name, offset) = (key.get_ref().as_ref(), key.span().start);
-            let setting = ALL.iter().find(|setting| setting.key == name);
-            match setting {
-                _ if name == policy::KEY => policy = policy::parse(value, self),
-                Some(setting) if setting.has_key() => match texts(setting, value.get_ref()) {
-                    Ok(texts) => {
-                        let source = Source::File { path: self.path.to_owned(), line: self.line(offset) };
-                        layer.insert(setting.key, Written { texts, source });
-                    }
-                    Err(error) => self.problem(offset, format!("`{name}` {error}")),
-                },
-                Some(setting) if setting.kind == Kind::Secret => self.problem(
-                    offset,
-                    format!(
-                        "`{name}` is a secret and does not belong into this file; put it into the environment \
+/// What the whole file says.
+fn document(table: &DeTable<'_>, reader: &mut Reader<'_>) -> Said {
+    let mut layer = BTreeMap::new();
+    let mut policy = None;
+    for (key, value) in table {
+        let (name, offset) = (key.get_ref().as_ref(), key.span().start);
+        let setting = ALL.iter().find(|setting| setting.key == name);
+        match setting {
+            _ if name == policy::KEY => policy = policy::parse(value, reader),
+            Some(setting) if setting.has_key() => match texts(setting, value.get_ref()) {
+                Ok(texts) => {
+                    let source = reader.source(offset);
+                    layer.insert(setting.key, Written { texts, source });
+                }
+                Err(error) => reader.problem(offset, format!("`{name}` {error}")),
+            },
+            Some(setting) if setting.kind == Kind::Secret => reader.problem(
+                offset,
+                format!(
+                    "`{name}` is a secret and does not belong into this file; put it into the environment \
                          variable {}, or into a file of its own that `{name}_file` names",
-                        setting.variable()
-                    ),
+                    setting.variable()
                 ),
-                _ => self.unknown(key, ALL.iter().filter(|s| s.has_key()).map(|s| s.key).chain([policy::KEY])),
-            }
+            ),
+            _ => reader.unknown(key, ALL.iter().filter(|s| s.has_key()).map(|s| s.key).chain([policy::KEY])),
         }
-        (layer, policy)
     }
-
-    /// Says that `key` is none of `known`.
-    pub(super) fn unknown<'k>(&mut self, key: &Spanned<impl AsRef<str>>, known: impl IntoIterator<Item = &'k str>) {
-        let name = key.get_ref().as_ref();
-        let advice = did_you_mean(name, known);
-        self.problem(key.span().start, format!("`{}` is not a setting; {advice}", shown(name)));
-    }
+    (layer, policy)
 }
 
 /// The value as text, which the setting's own parser judges.
@@ -123,10 +93,4 @@ fn scalar(value: &DeValue<'_>) -> Result<String, &'static str> {
         DeValue::Float(_) | DeValue::Datetime(_) => Err("takes a text or a whole number; put a text in quotes"),
         DeValue::Table(_) => Err("takes one value, not a table"),
     }
-}
-
-/// The whole number that `value` is, if it is one and fits.
-pub(super) fn integer(value: &DeValue<'_>) -> Option<i64> {
-    let integer = value.as_integer()?;
-    i64::from_str_radix(integer.as_str(), integer.radix()).ok()
 }

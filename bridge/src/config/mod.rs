@@ -19,7 +19,7 @@ use crate::{
         problem::Problems,
         raw::{Flags, Raw},
         report::Report,
-        resolve::Resolver,
+        resolver::Resolver,
     },
     resource::{InvalidResource, ResourceUri},
     token::Issuer,
@@ -31,9 +31,12 @@ mod parse;
 pub mod policy;
 pub mod problem;
 pub mod raw;
+mod reader;
 pub mod report;
 mod resolve;
+mod resolver;
 pub(crate) mod settings;
+pub mod source;
 #[cfg(test)]
 mod tests;
 

@@ -8,7 +8,7 @@ use toml::{
 };
 
 use crate::{
-    config::file::{Reader, integer},
+    config::reader::{Reader, integer},
     policy::{Policy, Rule, Target},
     scope::{Scope, ScopeSet},
 };

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use crate::config::raw::Source;
+use crate::config::source::Source;
 
 /// One thing that must be changed before the program can start.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

@@ -3,18 +3,19 @@
 use std::{
     collections::BTreeMap,
     ffi::{OsStr, OsString},
-    fmt,
 };
 
 use mcp_calculator::secret::Secret;
 
 use crate::config::{
-    auth::{PROPELAUTH_INTROSPECTION_CLIENT_SECRET, PROPELAUTH_VARIABLES},
     file,
     parse::escaped,
     policy::RawPolicy,
     problem::{Problem, did_you_mean},
-    settings::{ALL, CONFIG, Kind, Setting, VARIABLE_PREFIX},
+    settings::{
+        ALL, CONFIG, Kind, PROPELAUTH_INTROSPECTION_CLIENT_SECRET, PROPELAUTH_VARIABLES, Setting, VARIABLE_PREFIX,
+    },
+    source::{Source, Written},
 };
 
 /// The flags of `serve` and `check-config`, as they were written.
@@ -23,46 +24,6 @@ pub struct Flags(pub(crate) Layer<Vec<String>>);
 
 /// What one source says, by the setting's key.
 type Layer<T> = BTreeMap<&'static str, T>;
-
-/// Where a value comes from.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Source {
-    /// A flag, by its name without dashes.
-    Flag(String),
-    /// An environment variable, by its name.
-    Environment(String),
-    /// A line of the file.
-    File {
-        /// The file's path, as it was given.
-        path: String,
-        /// The line, from 1.
-        line: usize,
-    },
-    /// What other settings imply.
-    Derived(&'static str),
-    /// Nobody said anything.
-    Default,
-}
-
-impl fmt::Display for Source {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Flag(name) => write!(f, "--{name}"),
-            Self::Environment(name) => write!(f, "environment variable {name}"),
-            Self::File { path, line } => write!(f, "{path}:{line}"),
-            Self::Derived(why) => f.write_str(why),
-            Self::Default => f.write_str("default"),
-        }
-    }
-}
-
-/// A value as it was written. Never a secret.
-#[derive(Clone, Debug)]
-pub(super) struct Written {
-    /// One text; or any number for a setting that takes many.
-    pub(super) texts: Vec<String>,
-    pub(super) source: Source,
-}
 
 /// Everything that was written.
 #[derive(Default)]

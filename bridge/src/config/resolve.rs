@@ -1,6 +1,6 @@
 //! From what was written to what is meant.
 
-use std::{net::SocketAddr, num::NonZeroU32, ops::RangeInclusive, path::Path, time::Duration};
+use std::{net::SocketAddr, num::NonZeroU32, ops::RangeInclusive, time::Duration};
 
 use tracing::Level;
 
@@ -8,83 +8,12 @@ use crate::{
     config::{
         Audit, Auth, Config, Limits, Log, LogFormat, RateLimit, TlsFiles,
         auth::auth,
-        parse::{self, Parsed},
-        problem::Problem,
-        raw::{Raw, Source},
-        report::Row,
-        settings::{self as s, ALL, Setting},
+        parse,
+        resolver::{Resolver, warn_if_readable_by_all},
+        settings as s,
     },
     resource::{InvalidResource, ResourceUri},
 };
-
-/// Keeps what is found while settings are read.
-pub(super) struct Resolver<'r> {
-    pub(super) raw: &'r Raw,
-    pub(super) problems: Vec<Problem>,
-    /// What is allowed and worth a second look.
-    pub(super) warnings: Vec<String>,
-    /// Values that other settings imply, for the report.
-    pub(super) implied: Vec<(&'static Setting, String, Source)>,
-}
-
-impl<'r> Resolver<'r> {
-    pub(super) fn new(raw: &'r Raw, problems: Vec<Problem>) -> Self {
-        Self { raw, problems, warnings: Vec::new(), implied: Vec::new() }
-    }
-
-    /// The value of `setting`, or its default. `None` when there is neither, and when it is wrong;
-    /// then there is a problem.
-    pub(super) fn value<T>(&mut self, setting: &Setting, parse: impl Fn(&str) -> Parsed<T>) -> Option<T> {
-        let parsed = match self.raw.written(setting) {
-            Some(written) => match written.texts.as_slice() {
-                [text] if !text.is_empty() => parse(text),
-                _ => Err("is empty; give it a value, or leave it out".into()),
-            },
-            None => parse(setting.default?),
-        };
-        self.keep(setting, parsed)
-    }
-
-    /// The values of a setting that takes many; wrong ones are left out, each with a problem.
-    pub(super) fn values<T>(&mut self, setting: &Setting, parse: impl Fn(&str) -> Parsed<T>) -> Vec<T> {
-        let texts = self.raw.written(setting).map_or(&[][..], |written| &written.texts);
-        texts.iter().filter_map(|text| self.keep(setting, parse(text))).collect()
-    }
-
-    fn keep<T>(&mut self, setting: &Setting, parsed: Parsed<T>) -> Option<T> {
-        parsed.map_err(|what| self.problem(setting, what)).ok()
-    }
-
-    /// Adds a problem with `setting`, wherever it was written.
-    pub(super) fn problem(&mut self, setting: &Setting, what: impl Into<String>) {
-        let place = self.raw.written(setting).map(|written| written.source.clone());
-        let what = match &place {
-            // A line does not name the setting; flag and variable do.
-            Some(Source::File { .. }) => format!("`{}`: {}", setting.key, what.into()),
-            _ => what.into(),
-        };
-        self.problems.push(Problem { place, what });
-    }
-
-    pub(super) fn is_written(&self, setting: &Setting) -> bool {
-        self.raw.written(setting).is_some()
-    }
-
-    /// Every setting with its value and source, for people.
-    pub(super) fn rows(&self) -> Vec<Row> {
-        let row = |setting: &&'static Setting| {
-            let implied = self.implied.iter().find(|(implied, ..)| implied.key == setting.key);
-            let (value, source) = match (implied, self.raw.written(setting)) {
-                (Some((_, value, source)), _) => (value.clone(), source.clone()),
-                (None, Some(written)) if written.texts.is_empty() => ("none".into(), written.source.clone()),
-                (None, Some(written)) => (written.texts.join(", "), written.source.clone()),
-                (None, None) => (setting.default.unwrap_or("not set").into(), Source::Default),
-            };
-            Row { key: setting.key, value: parse::escaped(&value), source: source.to_string() }
-        };
-        ALL.iter().map(row).collect()
-    }
-}
 
 /// Makes the configuration. `None` only when there is a problem; there may be problems anyway.
 pub(super) fn config(r: &mut Resolver<'_>) -> Option<Config> {
@@ -241,23 +170,4 @@ fn audit(r: &mut Resolver<'_>) -> Option<Audit> {
         r.problem(&s::AUDIT_ARGUMENTS, "there is no audit file; set audit_log");
     }
     path.map(|path| Audit { path, arguments })
-}
-
-/// Warns when every user of the machine can read the secret in `path`.
-pub(super) fn warn_if_readable_by_all(r: &mut Resolver<'_>, setting: &Setting, path: &Path) {
-    #[cfg(unix)]
-    {
-        use std::os::unix::fs::PermissionsExt;
-        const READABLE_BY_OTHERS: u32 = 0o004;
-        let mode = std::fs::metadata(path).map_or(0, |metadata| metadata.permissions().mode());
-        if mode & READABLE_BY_OTHERS != 0 {
-            r.warnings.push(format!(
-                "{}: every user of this machine can read {}; chmod 600 it",
-                setting.key,
-                parse::escaped(&path.to_string_lossy())
-            ));
-        }
-    }
-    #[cfg(not(unix))]
-    let _ = (r, setting, path);
 }

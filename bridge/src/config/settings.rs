@@ -185,3 +185,10 @@ settings! {
     LOG_FORMAT = Setting::new("log_format", OPERATIONS, "text|json", "How a log line looks")
         .kind(Kind::Choice(&["text", "json"])).default("text");
 }
+
+/// The variables of PropelAuth's own examples: the three of them alone are enough.
+pub(super) const PROPELAUTH_VARIABLES: [&str; 3] =
+    [PROPELAUTH_AUTH_URL, PROPELAUTH_INTROSPECTION_CLIENT_ID, PROPELAUTH_INTROSPECTION_CLIENT_SECRET];
+pub(super) const PROPELAUTH_AUTH_URL: &str = "PROPELAUTH_AUTH_URL";
+pub(super) const PROPELAUTH_INTROSPECTION_CLIENT_ID: &str = "PROPELAUTH_INTROSPECTION_CLIENT_ID";
+pub(super) const PROPELAUTH_INTROSPECTION_CLIENT_SECRET: &str = "PROPELAUTH_INTROSPECTION_CLIENT_SECRET";
