@@ -176,6 +176,16 @@ label! {
 }
 
 label! {
+    /// How one fetch of the issuer's signing keys ended.
+    KeyFetchOutcome {
+        /// There are keys.
+        Fetched = "fetched",
+        /// There are none, or the old ones for a while.
+        Failed = "failed",
+    }
+}
+
+label! {
     /// What became of one audit record.
     AuditOutcome {
         /// It is in the file.
@@ -208,6 +218,7 @@ pub struct Metrics {
     introspections: Vec<Counter>,
     introspection_duration: Histogram,
     cache: Vec<Counter>,
+    key_fetches: Vec<Counter>,
     audit: Vec<Counter>,
     sessions: Gauge,
     streams: Gauge,
@@ -263,6 +274,13 @@ impl Metrics {
                 "event",
                 CacheEvent::ALL.iter().map(|label| label.as_str()),
             ),
+            key_fetches: counters(
+                &mut registry,
+                "key_fetches",
+                "Fetches of the issuer's signing keys",
+                "outcome",
+                KeyFetchOutcome::ALL.iter().map(|label| label.as_str()),
+            ),
             audit: counters(
                 &mut registry,
                 "audit_records",
@@ -313,6 +331,11 @@ impl Metrics {
     /// Counts what the token cache did for one request.
     pub fn cache(&self, event: CacheEvent) {
         self.cache[event as usize].inc();
+    }
+
+    /// Counts one fetch of the issuer's signing keys.
+    pub fn key_fetch(&self, outcome: KeyFetchOutcome) {
+        self.key_fetches[outcome as usize].inc();
     }
 
     /// Counts audit records.
@@ -464,6 +487,7 @@ mod tests {
         metrics.refused(RefusalReason::NoToken);
         metrics.refused(RefusalReason::Audit);
         metrics.cache(CacheEvent::Coalesced);
+        metrics.key_fetch(KeyFetchOutcome::Failed);
         metrics.audit(AuditOutcome::Failed, 3);
         metrics.introspection(IntrospectionOutcome::Active, Duration::from_millis(1));
         metrics.introspection(IntrospectionOutcome::NotAsked, Duration::ZERO);
@@ -471,6 +495,7 @@ mod tests {
             ("mcp_bridge_refusals_total{reason=\"no_token\"}", 1.0),
             ("mcp_bridge_refusals_total{reason=\"audit\"}", 1.0),
             ("mcp_bridge_token_cache_events_total{event=\"coalesced\"}", 1.0),
+            ("mcp_bridge_key_fetches_total{outcome=\"failed\"}", 1.0),
             ("mcp_bridge_audit_records_total{outcome=\"failed\"}", 3.0),
             ("mcp_bridge_introspections_total{outcome=\"active\"}", 1.0),
             ("mcp_bridge_introspections_total{outcome=\"not_asked\"}", 1.0),

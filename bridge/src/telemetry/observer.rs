@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::{
-    telemetry::metrics::{self, IntrospectionOutcome, Metrics},
+    telemetry::metrics::{self, IntrospectionOutcome, KeyFetchOutcome, Metrics},
     token::observer::{CacheEvent, IntrospectionResult, Observer},
 };
 
@@ -25,5 +25,9 @@ impl Observer for Metrics {
             IntrospectionResult::NotAsked => IntrospectionOutcome::NotAsked,
         };
         self.introspection(outcome, took);
+    }
+
+    fn keys_fetched(&self, fetched: bool, _took: Duration) {
+        self.key_fetch(if fetched { KeyFetchOutcome::Fetched } else { KeyFetchOutcome::Failed });
     }
 }
