@@ -2,6 +2,7 @@
 
 pub(crate) mod alarm;
 pub mod audit;
+mod fields;
 pub mod metrics;
 mod observer;
 
@@ -15,13 +16,8 @@ use std::{
 use prometheus_client::metrics::counter::Counter;
 use tracing::{Subscriber, level_filters::LevelFilter};
 use tracing_subscriber::{
-    field::MakeExt as _,
     filter::Targets,
-    fmt::{
-        self, MakeWriter,
-        format::{Writer, debug_fn},
-        time::FormatTime,
-    },
+    fmt::{self, MakeWriter, format::Writer, time::FormatTime},
     layer::SubscriberExt,
 };
 
@@ -116,13 +112,7 @@ fn subscriber(level: LevelFilter, lines: &Lines) -> Box<dyn Subscriber + Send + 
     if lines.0.json {
         Box::new(registry.with(layer.json().flatten_event(true).with_span_list(false)))
     } else {
-        // The default formatter styles every field, which costs a tenth of a request.
-        #[expect(clippy::use_debug, reason = "this is how tracing hands values over")]
-        let fields = debug_fn(|out, field, value| match field.name() {
-            "message" => write!(out, "{value:?}"),
-            name => write!(out, "{name}={value:?}"),
-        });
-        Box::new(registry.with(layer.with_ansi(lines.0.ansi).fmt_fields(fields.delimited(" "))))
+        Box::new(registry.with(layer.with_ansi(lines.0.ansi).fmt_fields(fields::Fields)))
     }
 }
 

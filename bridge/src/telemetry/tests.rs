@@ -58,6 +58,15 @@ fn json_lines_are_flat() {
 }
 
 #[test]
+fn text_lines_have_fields_after_the_message_and_quote_texts() {
+    let log = logged(LevelFilter::INFO, false, || {
+        tracing::info!(plain = "a b", odd = "a\"b\\c\nd", none = None::<&str>, shown = %"x y", count = 3, "it happened");
+    });
+    let expected = r#" INFO mcp_bridge::telemetry::tests: it happened plain="a b" odd="a\"b\\c\nd" shown=x y count=3"#;
+    assert!(log.trim_end().ends_with(expected), "{log}");
+}
+
+#[test]
 fn a_peer_cannot_forge_a_line() {
     let evil = "x\n2026-01-01T00:00:00Z  INFO mcp_bridge: forged\r\u{1b}[2J\u{7}\0";
     let log = logged(LevelFilter::INFO, false, || tracing::info!(tool = %evil, note = evil, "{evil}"));
