@@ -13,6 +13,7 @@ use std::{
 };
 
 use http::{HeaderValue, Request, Version, header::CONNECTION};
+use http_body_util::Either;
 use hyper::{
     body::Incoming,
     server::conn::{http1, http2},
@@ -95,7 +96,7 @@ pub async fn serve(
         idle_closing: CancellationToken::new(),
     });
     let start = |stream: TcpStream, peer: SocketAddr, slot| {
-        let (shared, aborting) = (Arc::clone(&shared), aborting.clone());
+        let (shared, aborting) = (Arc::clone(&shared), aborting.child_token());
         connections.spawn(async move {
             let _slot = slot;
             aborting.run_until_cancelled(connection(stream, peer, shared)).await;
@@ -204,18 +205,22 @@ where
     let io = TokioIo::new(Box::pin(stream));
     let activity = Activity::new();
     let service = service_fn(|request: Request<Incoming>| {
-        let (shared, asked) = (Arc::clone(shared), activity.asked());
+        let (shared, asked) = (Arc::clone(shared), http2.then(|| activity.asked()));
         async move {
             let version = request.version();
             let mut response = shared.gate.handle(request, peer).await;
             if version < Version::HTTP_2 && shared.closing.load(Ordering::Relaxed) {
                 response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
             }
-            Ok::<_, Infallible>(response.map(|body| asked.answers(body)))
+            Ok::<_, Infallible>(response.map(|body| match asked {
+                Some(asked) => Either::Left(asked.answers(body)),
+                None => Either::Right(body),
+            }))
         }
     });
     let limits = &shared.limits;
-    let closing = &shared.idle_closing;
+    // A token of its own: every wake-up of the connection looks at it, and would take its lock.
+    let closing = shared.idle_closing.child_token();
     let ended = if http2 {
         let mut builder = http2::Builder::new(TokioExecutor::new());
         builder
