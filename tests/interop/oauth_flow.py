@@ -57,7 +57,7 @@ class Browser:
 
     async def open(self, url: str) -> None:
         self.asked.append(sorted(parse_qs(urlsplit(url).query)["scope"][0].split()))
-        async with httpx2.AsyncClient() as http:
+        async with httpx2.AsyncClient(timeout=30) as http:
             for _ in range(REDIRECTS_MAX):
                 if url.startswith(CALLBACK):
                     self.answer = {key: values[0] for key, values in parse_qs(urlsplit(url).query).items()}
@@ -82,7 +82,7 @@ async def main(url: str, issuer: str) -> None:
             exchanges.append((response.status_code, response.headers.get("www-authenticate", "")))
 
     async def post(path: str, body: dict[str, str]) -> None:
-        async with httpx2.AsyncClient() as http:
+        async with httpx2.AsyncClient(timeout=30) as http:
             same((await http.post(issuer + path, json=body)).status_code, 200, path)
 
     async def calculate(operation: str, a: float, b: float, text: str, refused: int | None = None) -> str:
