@@ -73,27 +73,15 @@ impl Drop for Place<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::token::Issuer;
-
-    fn token(subject: &str, client: &str) -> VerifiedToken {
-        VerifiedToken {
-            issuer: Issuer::new("https://as.example"),
-            subject: Some(subject.into()),
-            client_id: Some(client.into()),
-            email: None,
-            scopes: Default::default(),
-            expires_at: None,
-        }
-    }
 
     #[test]
     fn one_user_takes_half_of_the_places_through_however_many_clients() {
         let places = Places::new(4, true);
-        let (greedy, again) = (token("greedy", "a"), token("greedy", "b"));
+        let (greedy, again) = (VerifiedToken::of("greedy", "a"), VerifiedToken::of("greedy", "b"));
         let held = [places.take(&greedy), places.take(&again)];
         assert!(held.iter().all(Option::is_some) && places.take(&again).is_none());
-        let others = [places.take(&token("x", "a")), places.take(&token("y", "a"))];
-        assert!(others.iter().all(Option::is_some) && places.take(&token("z", "a")).is_none());
+        let others = [places.take(&VerifiedToken::of("x", "a")), places.take(&VerifiedToken::of("y", "a"))];
+        assert!(others.iter().all(Option::is_some) && places.take(&VerifiedToken::of("z", "a")).is_none());
         drop(held);
         assert!(places.take(&greedy).is_some());
         drop(others);
@@ -102,7 +90,7 @@ mod tests {
 
     #[test]
     fn a_single_place_and_an_unshared_room_can_be_used_up_by_one() {
-        let alone = token("alone", "a");
+        let alone = VerifiedToken::of("alone", "a");
         assert!(Places::new(1, true).take(&alone).is_some());
         let unshared = Places::new(2, false);
         let held = [unshared.take(&alone), unshared.take(&alone)];

@@ -297,17 +297,6 @@ mod tests {
 
     const IDLE: Duration = Duration::from_secs(60);
 
-    fn token(subject: &str, client: &str) -> VerifiedToken {
-        VerifiedToken {
-            issuer: Issuer::new("https://as.example"),
-            subject: Some(subject.into()),
-            client_id: Some(client.into()),
-            email: None,
-            scopes: Default::default(),
-            expires_at: None,
-        }
-    }
-
     fn sessions(max: usize, max_per_principal: usize) -> Arc<Sessions> {
         Arc::new(Sessions::new(IDLE, max, max_per_principal, Arc::new(Metrics::new())))
     }
@@ -315,11 +304,11 @@ mod tests {
     #[test]
     fn another_principals_session_looks_unknown() {
         let (sessions, now) = (sessions(9, 9), Instant::now());
-        let alice = token("alice", "app");
+        let alice = VerifiedToken::of("alice", "app");
         let id = sessions.open(&alice, now).expect("room");
         let foreign = VerifiedToken { issuer: Issuer::new("https://other.example"), ..alice.clone() };
         let nameless = VerifiedToken { subject: None, ..alice.clone() };
-        for other in [token("bob", "app"), token("alice", "other-app"), foreign, nameless] {
+        for other in [VerifiedToken::of("bob", "app"), VerifiedToken::of("alice", "other-app"), foreign, nameless] {
             assert!(!sessions.touch(&id, &other, now));
             assert!(sessions.open_stream(&id, &other, now).is_none());
             assert!(!sessions.end(&id, &other, now));
@@ -333,7 +322,7 @@ mod tests {
     #[test]
     fn idle_sessions_end_and_used_or_streaming_ones_live() {
         let (sessions, start) = (sessions(9, 9), Instant::now());
-        let alice = token("alice", "app");
+        let alice = VerifiedToken::of("alice", "app");
         let [idle, used, streaming] = std::array::from_fn(|_| sessions.open(&alice, start).expect("room"));
         let stream = sessions.open_stream(&streaming, &alice, start).expect("owned");
         assert!(sessions.touch(&used, &alice, start + IDLE / 2));
@@ -349,7 +338,7 @@ mod tests {
     fn too_many_sessions_cost_their_owner_the_oldest_and_others_nothing() {
         let (sessions, start) = (sessions(3, 2), Instant::now());
         let at = |seconds| start + Duration::from_secs(seconds);
-        let (alice, bob) = (token("alice", "app"), token("bob", "app"));
+        let (alice, bob) = (VerifiedToken::of("alice", "app"), VerifiedToken::of("bob", "app"));
         let first = sessions.open(&alice, at(0)).expect("room");
         let second = sessions.open(&alice, at(1)).expect("room");
         let third = sessions.open(&alice, at(2)).expect("room");
@@ -359,16 +348,16 @@ mod tests {
                 && sessions.touch(&third, &alice, at(3))
         );
         let bobs = sessions.open(&bob, at(4)).expect("room");
-        assert_eq!(sessions.open(&token("carol", "app"), at(5)), Err(Full));
+        assert_eq!(sessions.open(&VerifiedToken::of("carol", "app"), at(5)), Err(Full));
         assert!(sessions.touch(&bobs, &bob, at(6)));
-        assert!(sessions.open(&token("carol", "app"), at(4) + IDLE).is_ok());
+        assert!(sessions.open(&VerifiedToken::of("carol", "app"), at(4) + IDLE).is_ok());
     }
 
     #[test]
     fn a_user_with_many_clients_has_no_more_sessions_than_others() {
         let (sessions, start) = (sessions(99, 2), Instant::now());
         let open = |subject: Option<&str>, client: &str, seconds| {
-            let token = VerifiedToken { subject: subject.map(str::to_owned), ..token("", client) };
+            let token = VerifiedToken { subject: subject.map(str::to_owned), ..VerifiedToken::of("", client) };
             let now = start + Duration::from_secs(seconds);
             (sessions.open(&token, now).expect("room"), token)
         };
@@ -389,7 +378,7 @@ mod tests {
     #[tokio::test]
     async fn a_newer_stream_ends_the_older_one_and_delete_ends_the_newer() {
         let (sessions, now) = (sessions(9, 9), Instant::now());
-        let alice = token("alice", "app");
+        let alice = VerifiedToken::of("alice", "app");
         let id = sessions.open(&alice, now).expect("room");
         let older = sessions.open_stream(&id, &alice, now).expect("owned");
         let newer = sessions.open_stream(&id, &alice, now).expect("owned");
@@ -404,7 +393,7 @@ mod tests {
     #[tokio::test]
     async fn a_stream_opened_during_the_shutdown_does_not_hold_it_up() {
         let (sessions, now) = (sessions(9, 9), Instant::now());
-        let alice = token("alice", "app");
+        let alice = VerifiedToken::of("alice", "app");
         let id = sessions.open(&alice, now).expect("room");
         let earlier = sessions.open_stream(&id, &alice, now).expect("owned");
         sessions.end_streams();

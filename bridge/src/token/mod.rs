@@ -149,6 +149,21 @@ pub struct VerifiedToken {
     pub expires_at: Option<SystemTime>,
 }
 
+#[cfg(test)]
+impl VerifiedToken {
+    /// A token of `subject` through `client`, without scopes and without an end.
+    pub(crate) fn of(subject: &str, client: &str) -> Self {
+        Self {
+            issuer: Issuer::new("https://as.example"),
+            subject: Some(subject.into()),
+            client_id: Some(client.into()),
+            email: None,
+            scopes: ScopeSet::default(),
+            expires_at: None,
+        }
+    }
+}
+
 impl VerifiedToken {
     /// Whose request this is: the subject, or the client where there is no subject.
     pub fn principal(&self) -> &str {
