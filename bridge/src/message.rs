@@ -16,8 +16,23 @@ pub enum Message<'a> {
     Request(Request<'a>),
     /// Wants no answer.
     Notification(Notification<'a>),
-    /// Answers a request of the server's (legacy era only).
-    Response(Id<'a>),
+    /// Answers a request of the other side's (legacy era only, from a client).
+    Response(Response<'a>),
+}
+
+/// What a request led to, under the request's id.
+pub struct Response<'a> {
+    /// The id of the request that it answers.
+    pub id: Id<'a>,
+    /// The result, or the error object.
+    pub outcome: Result<&'a RawValue, &'a RawValue>,
+}
+
+impl fmt::Debug for Response<'_> {
+    /// Shows no content: it is the other side's own business.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Response").field("id", &self.id).field("is_error", &self.outcome.is_err()).finish()
+    }
 }
 
 /// A request: method, parameters and the id for its answer.
@@ -213,15 +228,22 @@ impl<'a> Message<'a> {
         if envelope.get("jsonrpc").and_then(text).as_deref() != Some("2.0") {
             return Err(invalid("`jsonrpc` must be \"2.0\""));
         }
-        let answers = envelope.get("result").is_some() || envelope.get("error").is_some();
+        // Programs exist that write the other one as null.
+        let given = |key| envelope.get(key).filter(|raw| raw.get() != "null");
+        let outcome = match (given("result"), given("error")) {
+            (Some(_), Some(_)) => return Err(invalid("a message cannot have a result and an error")),
+            (_, Some(error)) => Some(Err(error)),
+            (_, None) => envelope.get("result").map(Ok),
+        };
         let method = match envelope.get("method") {
             Some(raw) => text(raw).ok_or_else(|| invalid("`method` must be a string"))?,
-            None if answers => {
-                return known_id.map(Self::Response).ok_or_else(|| invalid(BAD_ID));
+            None => {
+                let outcome = outcome.ok_or_else(|| invalid("`method` is missing"))?;
+                let id = known_id.ok_or_else(|| invalid(BAD_ID))?;
+                return Ok(Self::Response(Response { id, outcome }));
             }
-            None => return Err(invalid("`method` is missing")),
         };
-        if answers {
+        if outcome.is_some() {
             return Err(invalid("a message cannot have a method and a result"));
         }
         let params = Params::parse(&method, envelope.get("params"))
@@ -422,8 +444,25 @@ mod tests {
             Message::parse(br#"{"jsonrpc":"2.0","method":"n","params":null}"#),
             Ok(Message::Notification(_))
         ));
-        assert!(matches!(Message::parse(br#"{"jsonrpc":"2.0","id":1,"result":{}}"#), Ok(Message::Response(_))));
-        assert!(matches!(Message::parse(br#"{"jsonrpc":"2.0","id":1,"error":{}}"#), Ok(Message::Response(_))));
+        let outcome = |members: &str| {
+            let body = format!(r#"{{"jsonrpc":"2.0","id":1,{members}}}"#);
+            match Message::parse(body.as_bytes()) {
+                Ok(Message::Response(response)) => Ok(response
+                    .outcome
+                    .map(|raw| raw.get().to_owned())
+                    .map_err(|raw| raw.get().to_owned())),
+                Ok(other) => panic!("{other:?}"),
+                Err(error) => Err(error.detail),
+            }
+        };
+        let (ok, error) = (|text: &str| Ok(Ok(text.to_owned())), |text: &str| Ok(Err(text.to_owned())));
+        assert_eq!(outcome(r#""result":{"a":1.0}"#), ok(r#"{"a":1.0}"#));
+        assert_eq!(outcome(r#""result":null"#), ok("null"));
+        assert_eq!(outcome(r#""result":{},"error":null"#), ok("{}"));
+        assert_eq!(outcome(r#""error":{}"#), error("{}"));
+        assert_eq!(outcome(r#""result":null,"error":{}"#), error("{}"));
+        assert!(outcome(r#""result":{},"error":{}"#).is_err_and(|detail| detail.contains("a result and an error")));
+        assert!(outcome(r#""error":null"#).is_err());
     }
 
     #[test]
