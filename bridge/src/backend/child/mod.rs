@@ -8,6 +8,8 @@
 //! and all that belongs to it ends when its [`Handle`] is dropped: first its input is closed, then
 //! the group gets SIGTERM, then SIGKILL. A process that ends by itself takes its group along.
 //! Whatever a child does, its end costs at most two grace periods, and no zombie stays behind.
+//! Should the bridge itself be killed, the [`watcher`] ends its children (on Linux; on Windows the
+//! job does; elsewhere they only see the end of their input).
 
 mod environment;
 mod errors;
@@ -18,6 +20,8 @@ mod input;
 mod output;
 mod spawn_error;
 mod undertaker;
+#[cfg(target_os = "linux")]
+pub mod watcher;
 
 // They look into /proc.
 #[cfg(all(test, target_os = "linux"))]
@@ -33,7 +37,8 @@ pub use output::{Output, OutputError};
 pub use spawn_error::SpawnError;
 pub use undertaker::Undertaker;
 
-/// Marks all processes of one bridge: 128 random bits in hexadecimal, which children inherit.
+/// Marks all processes of one bridge: 128 random bits in hexadecimal, which children inherit and the
+/// watcher looks for.
 pub const INSTANCE_VARIABLE: &str = "MCP_BRIDGE_INSTANCE";
 
 /// How long a pipe may still be read after the process that wrote to it is over: whatever it wrote is

@@ -14,6 +14,8 @@ use tokio::{sync::watch, time::timeout};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::{debug, warn};
 
+#[cfg(target_os = "linux")]
+use crate::backend::child::watcher::Watcher;
 use crate::backend::child::{
     ExitDescription, Handle, INSTANCE_VARIABLE, Orders, Output, Process, Program, SpawnError, errors, group::Group,
     input,
@@ -36,14 +38,32 @@ struct Shared {
     living: AtomicUsize,
     /// The value of [`INSTANCE_VARIABLE`].
     instance: String,
+    #[cfg(target_os = "linux")]
+    watcher: Option<Watcher>,
 }
 
 impl Undertaker {
-    /// An undertaker without any process.
+    /// An undertaker whose processes end with this program, however it ends.
+    ///
+    /// On Linux that takes a second process, the [watcher](crate::backend::child::watcher), which is
+    /// started with the first child from this very program: it must be `mcp-bridge`.
+    ///
+    /// # Errors
+    /// Where the system gives no random numbers.
+    pub fn new() -> Result<Self, getrandom::Error> {
+        Self::with(true)
+    }
+
+    /// An undertaker without a watcher, for programs that are not `mcp-bridge`: tests and benches.
     ///
     /// # Errors
     /// Where the system gives no random numbers.
     pub fn unwatched() -> Result<Self, getrandom::Error> {
+        Self::with(false)
+    }
+
+    #[cfg_attr(not(target_os = "linux"), expect(unused_variables, reason = "only Linux has a watcher"))]
+    fn with(watched: bool) -> Result<Self, getrandom::Error> {
         let mut random = [0; 16];
         getrandom::fill(&mut random)?;
         let instance = format!("{:032x}", u128::from_be_bytes(random));
@@ -52,6 +72,8 @@ impl Undertaker {
             end: CancellationToken::new(),
             kill: CancellationToken::new(),
             living: AtomicUsize::new(0),
+            #[cfg(target_os = "linux")]
+            watcher: watched.then(|| Watcher::new(&instance)),
             instance,
         })))
     }
@@ -79,12 +101,20 @@ impl Undertaker {
                 warn!(living = self.living(), "children were killed and do not end; the system holds them");
             }
         }
+        #[cfg(target_os = "linux")]
+        if let Some(watcher) = &shared.watcher {
+            watcher.dismiss();
+        }
     }
 
     fn spawn(&self, program: &Program, identity: &[(&'static str, String)]) -> Result<Process, SpawnError> {
         let shared = &*self.0;
         if shared.tasks.is_closed() {
             return Err(SpawnError::Closing);
+        }
+        #[cfg(target_os = "linux")]
+        if let Some(watcher) = &shared.watcher {
+            watcher.ensure();
         }
         let (group, (stdin, stdout, stderr)) =
             Group::spawn(self.command(program, identity)).map_err(|error| SpawnError::explain(program, error))?;
