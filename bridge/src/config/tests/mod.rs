@@ -316,7 +316,7 @@ fn a_flag_wins_over_environment_over_file_each_key_by_itself() {
 }
 
 #[test]
-fn an_unknown_variable_is_a_problem_unless_kubernetes_made_it() {
+fn an_unknown_variable_is_a_problem_unless_kubernetes_or_a_bridge_made_it() {
     let none = ("auth", "none");
     check(
         &[none],
@@ -332,6 +332,8 @@ fn an_unknown_variable_is_a_problem_unless_kubernetes_made_it() {
         ("MCP_BRIDGE_PORT", "tcp://10.0.0.1:8808"),
         ("MCP_BRIDGE_PORT_8808_TCP", "tcp://10.0.0.1:8808"),
         ("MCP_BRIDGE_PORT_8808_TCP_ADDR", "10.0.0.1"),
+        // From a bridge of which this one is a child.
+        ("MCP_BRIDGE_INSTANCE", "0123"),
         ("PATH", ""),
     ];
     check(&[none], &service, &[]);
