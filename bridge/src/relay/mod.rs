@@ -1,6 +1,8 @@
 //! From a permitted message to its answer.
 
+pub mod param_headers;
 pub mod session;
+pub mod translate;
 
 use std::{sync::Arc, time::Duration};
 
