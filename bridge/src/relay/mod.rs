@@ -1,5 +1,6 @@
 //! From a permitted message to its answer.
 
+pub mod filter;
 pub mod session;
 
 use std::{sync::Arc, time::Duration};
