@@ -20,7 +20,7 @@ use tracing::debug;
 
 use crate::{
     backend::Answer,
-    config::Limits,
+    config::{Limits, server::Denial},
     http::{
         bounds::Bounds,
         challenge::Challenges,
@@ -96,6 +96,8 @@ pub struct Setup<'a> {
     pub limits: Limits,
     /// The shares of users.
     pub bounds: Bounds,
+    /// How a missing scope is told.
+    pub denial: Denial,
     /// The audit file.
     pub audit: Option<Arc<Audit>>,
     /// Numbers.
@@ -126,7 +128,7 @@ impl Gate {
             origins: Origins::new(resource, setup.bound, setup.allowed_hosts, setup.allowed_origins),
             trusted_proxies: setup.trusted_proxies.iter().map(IpAddr::to_canonical).collect(),
             verifier: setup.verifier,
-            judge: Judge { policy, audit: setup.audit, request_timeout: limits.request_timeout },
+            judge: Judge { policy, denial: setup.denial, audit: setup.audit, request_timeout: limits.request_timeout },
             relay: setup.relay,
             sessions: Arc::new(sessions),
             bounds: setup.bounds,
@@ -163,7 +165,10 @@ impl Gate {
                 self.metrics.refused(refusal.reason());
                 record.allowed = false;
                 record.cause = Some(respond::cause(&refusal));
-                respond::refused(&refusal, &self.challenges)
+                match respond::as_result(&refusal, &self.challenges) {
+                    Some(answer) => answered(&Outcome::Answered(answer), Era::Modern, Accepts::of(&head.headers), None),
+                    None => respond::refused(&refusal, &self.challenges),
+                }
             }
         };
         if let Some(page) = head.headers.get(ORIGIN).filter(|page| self.is_allowed_page(page)) {
@@ -268,7 +273,7 @@ impl Gate {
                     (Era::Modern, None | Some(Ok(MODERN_VERSION))) => {}
                     (Era::Modern, Some(_)) => return Err(Refusal::UnsupportedVersion),
                 }
-                record.allowed = true;
+                self.judge.permit_notification(notification, caller, record).await?;
                 return Ok(respond::empty(StatusCode::ACCEPTED));
             }
             Message::Response(_) if era == Era::Legacy => {
@@ -287,7 +292,7 @@ impl Gate {
             Era::Legacy if opens_session => {}
             Era::Legacy => self.session(&head.headers, caller, request.id.as_json())?,
         }
-        let permit = self.judge.permit(request, caller, record).await?;
+        let permit = self.judge.permit(request, caller, era, record).await?;
         let outcome = self.relay.call(&permit, caller, era).await;
         let session = match &outcome {
             Outcome::Answered(Answer { error: None, .. }) if opens_session => Some(self.open_session(&permit, caller)?),
