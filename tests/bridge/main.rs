@@ -22,6 +22,7 @@ mod operations;
 mod origin;
 mod policy;
 mod secrecy;
+mod servers;
 mod startup;
 mod tls;
 mod wire;
