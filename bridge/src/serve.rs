@@ -316,3 +316,46 @@ impl Signals {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser as _;
+
+    use super::*;
+    use crate::{
+        cli::{Cli, Command},
+        config,
+        message::Message,
+        token::VerifiedToken,
+    };
+
+    /// The policy of the one server that `args` make.
+    fn policy_of(args: &[&str]) -> Policy {
+        let Command::Serve(flags) =
+            Cli::parse_from([&["mcp-bridge", "serve", "--auth", "none"], args].concat()).command
+        else {
+            panic!("`serve` was asked for")
+        };
+        policy(&config::load(&flags, std::iter::empty()).expect("good settings").config.servers[0])
+    }
+
+    #[test]
+    fn a_command_without_a_policy_needs_one_scope_for_everything_but_lists_and_handshakes() {
+        let policy = policy_of(&["--", "npx", "--auth", "x"]);
+        assert_eq!(policy.scopes().to_string(), "mcp");
+        let allowed = |scopes: &str, method: &str| {
+            let token = VerifiedToken { scopes: scopes.parse().expect("scopes"), ..VerifiedToken::of("u", "c") };
+            let body = format!(r#"{{"jsonrpc":"2.0","id":1,"method":"{method}","params":{{"name":"n","uri":"u"}}}}"#);
+            let Ok(Message::Request(request)) = Message::parse(body.as_bytes()) else { panic!("{body}") };
+            policy.permit(&token, request).is_ok()
+        };
+        for method in ["tools/call", "prompts/get", "resources/read", "completion/complete", "vendor/method"] {
+            assert!(!allowed("", method) && !allowed("op:add", method) && allowed("mcp", method), "{method}");
+        }
+        for method in ["initialize", "ping", "server/discover", "tools/list", "resources/list", "subscriptions/listen"]
+        {
+            assert!(allowed("", method), "{method}");
+        }
+        assert_eq!(policy_of(&[]).scopes().to_string(), "op:add op:sub op:mult op:div");
+    }
+}

@@ -229,7 +229,7 @@ fn a_tool_is_shown_to_those_who_could_call_it() {
     // What only some calls need can be avoided.
     let divide = tool("t", &[("operation", json!("divide"))], "div");
     check(&[tool("t", &[], "a"), divide.clone()], None, &[("a", true), ("div", false), ("a div", true)]);
-    check(&[divide.clone()], Some("base"), &[("base", true), ("div", true), ("other", false)]);
+    check(std::slice::from_ref(&divide), Some("base"), &[("base", true), ("div", true), ("other", false)]);
     // Where nothing else is allowed, one of these calls must be.
     let add = tool("t", &[("operation", json!("add"))], "add");
     check(&[divide.clone(), add], None, &[("", false), ("div", true), ("add", true), ("other", false)]);
