@@ -124,6 +124,7 @@ impl Policy {
         let needed = match Subject::of(&request) {
             Subject::Everybody => return Ok(Permit(request)),
             Subject::Unruled => self.default_scopes.clone(),
+            Subject::Unreadable => self.default_scopes.as_ref().map(|_| self.all_scopes.clone()),
             Subject::Resources(uris) => {
                 let mut all = Some(ScopeSet::default());
                 for uri in uris {
@@ -143,7 +144,8 @@ impl Policy {
     }
 
     /// Judges a client's notification. Those of the handshake and of running requests are for
-    /// everybody with a token; any other needs the default scopes.
+    /// everybody with a token; any other `notifications/…` needs the default scopes, and
+    /// what is called otherwise is none.
     ///
     /// # Errors
     /// [`DeniedNotification`] gives the notification back, and says why.
@@ -155,7 +157,9 @@ impl Policy {
         if is_everybodys_notification(&notification.method) {
             return Ok(NotificationPermit(notification));
         }
-        match covered(token, self.default_scopes.clone()) {
+        // A call without an id is no notification to a lenient server: no rule would have judged it.
+        let default_scopes = self.default_scopes.clone().filter(|_| notification.method.starts_with("notifications/"));
+        match covered(token, default_scopes) {
             Ok(()) => Ok(NotificationPermit(notification)),
             Err(reason) => Err(Box::new(DeniedNotification { notification, reason })),
         }
@@ -228,8 +232,11 @@ enum Subject<'r> {
     Resource(&'r str),
     /// All of these, at least one.
     Resources(&'r [Cow<'r, str>]),
-    /// A method that rules cannot name.
+    /// A method that rules cannot name, or a request that names nothing.
     Unruled,
+    /// What it names is no text. A server may find a name in it all the same, as JavaScript does in
+    /// `["delete"]`, so it needs whatever anything needs.
+    Unreadable,
 }
 
 impl<'r> Subject<'r> {
@@ -252,14 +259,21 @@ impl<'r> Subject<'r> {
             ("completion/complete", _) => match &request.params.reference {
                 Some(Reference::Prompt(name)) => Self::Prompt(name),
                 Some(Reference::Resource(uri)) => Self::Resource(uri),
-                None => Self::Unruled,
+                None => Self::unnamed(request, "ref"),
             },
+            ("tools/call" | "prompts/get", None) => Self::unnamed(request, "name"),
+            ("resources/read" | "resources/subscribe" | "resources/unsubscribe", None) => Self::unnamed(request, "uri"),
             ("subscriptions/listen", _) => match &request.params.subscriptions[..] {
                 [] => Self::Everybody,
                 uris => Self::Resources(uris),
             },
             _ => Self::Unruled,
         }
+    }
+
+    /// A request whose parameter `key` should name something and does not.
+    fn unnamed(request: &Request<'_>, key: &str) -> Self {
+        if request.params.members.get(key).is_some() { Self::Unreadable } else { Self::Unruled }
     }
 }
 

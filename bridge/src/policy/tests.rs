@@ -146,6 +146,26 @@ fn rule(target: Target, when: &[(&str, Value)], needed: &str) -> Rule {
     Rule { target, when, scopes: needed.parse().expect("test scopes") }
 }
 
+/// A server that makes a name of `["delete"]` must not do for `base` what needs `admin`.
+#[test]
+fn a_name_that_is_no_text_slips_past_no_rule() {
+    let rules =
+        vec![rule(Target::Tool("delete".into()), &[], "admin"), rule(Target::Resource("*".into()), &[], "read")];
+    let policy = Policy::new(rules.clone(), Some("base".parse().expect("a scope")));
+    for (method, params) in [
+        ("tools/call", json!({"name": ["delete"]})),
+        ("prompts/get", json!({"name": {"toString": "x"}})),
+        ("resources/read", json!({"uri": 1})),
+        ("resources/subscribe", json!({"uri": null})),
+        ("completion/complete", json!({"ref": {"type": "ref/prompt", "name": ["p"]}})),
+    ] {
+        assert_eq!(verdict(&policy, "base", method, &params), "admin read base / admin read", "{method}");
+        assert_eq!(verdict(&policy, "base admin read", method, &params), "allowed", "{method}");
+        assert_eq!(verdict(&Policy::new(rules.clone(), None), "base admin read", method, &params), "no rule");
+        assert_eq!(verdict(&policy, "base", method, &json!({})), "allowed", "{method} without a name");
+    }
+}
+
 #[test]
 fn subscriptions_need_what_reading_each_resource_needs() {
     let resource = |pattern: &str, needed| rule(Target::Resource(pattern.into()), &[], needed);
@@ -183,7 +203,7 @@ fn completions_need_what_their_prompt_or_resource_needs() {
     for unknown in [json!({}), json!({"type": "ref/other", "name": "p"}), json!({"type": "ref/prompt", "name": 1})] {
         assert_eq!(complete(&policy, unknown.clone()), "no rule", "{unknown}");
         let open = Policy::new(rules.clone(), Some("base".parse().expect("a scope")));
-        assert_eq!(complete(&open, unknown), "base / base");
+        assert_eq!(complete(&open, unknown), "p r base / r base");
     }
     assert_eq!(verdict(&policy, "p", "completion/complete", &json!({})), "no rule");
 }
@@ -205,7 +225,8 @@ fn notifications_of_the_handshake_are_everybodys_and_others_need_the_default_sco
     }
     assert_eq!(judge(None, "a", "notifications/vendor"), Err(Denial::NoRule));
     assert_eq!(judge(Some("a"), "a", "notifications/vendor"), Ok("notifications/vendor".into()));
-    assert_eq!(judge(Some(""), "", "tools/call"), Ok("tools/call".into()));
+    // A lenient server would carry it out, and no rule about the tool has been asked.
+    assert_eq!(judge(Some(""), "a", "tools/call"), Err(Denial::NoRule));
     assert!(matches!(judge(Some("a"), "b", "notifications/vendor"), Err(Denial::Scope { .. })));
 }
 
