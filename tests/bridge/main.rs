@@ -23,6 +23,7 @@ mod operations;
 mod origin;
 mod policy;
 mod secrecy;
+mod servers;
 mod startup;
 mod tls;
 #[cfg(target_os = "linux")]

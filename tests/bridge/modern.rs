@@ -355,7 +355,7 @@ fn notifications_are_taken_and_answers_are_not() {
     let body = json!({ "jsonrpc": "2.0", "method": "tools/call", "params": params });
     let request = mcp::call("add").json(&body).bearer(world.good());
     let response = world.without_run("a call without an id", || world.send(&request));
-    assert!(matches!(response.status, 202 | 400), "{response:?}");
+    assert!(matches!(response.status, 400 | 403), "{response:?}");
     for (case, body) in [
         ("result", json!({ "jsonrpc": "2.0", "id": 1, "result": {} })),
         ("error", json!({ "jsonrpc": "2.0", "id": 1, "error": { "code": 1, "message": "x" } })),

@@ -276,3 +276,71 @@ fn several_missing_scopes_are_named_together() {
     let response = world.without_run("divide", || world.call(&token, "divide"));
     check_missing(&world, "divide", &response, "op:add op:div", &json!(1));
 }
+
+/// Clients that cannot step up show their user the tool's error; ChatGPT signs in by the challenge.
+#[test]
+fn a_missing_scope_can_be_told_as_a_tool_error() {
+    let scratch = Scratch::new();
+    let audit = scratch.path("audit.jsonl");
+    let world =
+        World::with(|line| line.flag("--denial", "tool-error").flag("--audit-log", audit.to_str().expect("UTF-8")));
+    let token = world.token("op:add");
+    let plain = World::start();
+    let header =
+        plain.call(&plain.token("op:add"), "divide").header("WWW-Authenticate").expect("a challenge").to_owned();
+    let header = header.replace(&plain.metadata_url(), &world.metadata_url());
+    let check = |case: &str, response: &Response, result: &Value| {
+        assert_eq!(response.header("WWW-Authenticate"), None, "{case}");
+        assert_eq!(result["isError"], true, "{case}: {result}");
+        assert_eq!(result["_meta"]["mcp/www_authenticate"], json!([header]), "{case}");
+        let text = result["content"][0]["text"].as_str().unwrap_or_default();
+        assert!(
+            text.starts_with("Missing required scope \"op:div\"") && text.contains("allow op:div"),
+            "{case}: {text}"
+        );
+    };
+    let response = world.without_run("modern", || world.call(&token, "divide")).expect(200, "modern");
+    let body = response.json();
+    assert_eq!((&body["id"], &body["result"]["resultType"]), (&json!(1), &json!("complete")));
+    check("modern", &response, &body["result"]);
+
+    let session = world.session(&token);
+    let call = mcp::legacy_call(&session, "divide").bearer(&token);
+    let response = world.without_run("legacy", || world.send(&call)).expect(200, "legacy");
+    let body = response.json();
+    assert_eq!((&body["id"], body["result"].get("resultType")), (&json!(2), None));
+    check("legacy", &response, &body["result"]);
+
+    let stream = world.send(&mcp::call("divide").with("Accept", "text/event-stream").bearer(&token)).expect(200, "SSE");
+    assert_eq!(stream.header("Content-Type"), Some("text/event-stream"));
+    assert!(stream.text().contains("insufficient_scope"), "{}", stream.text());
+
+    // It is a refusal all the same, and everybody who watches sees one.
+    world.bridge.wait_for_event("of the refusal", |event| {
+        event["decision"] == "refused" && event["missing"] == "op:div" && event["status"] == 200
+    });
+    let audit = std::fs::read_to_string(&audit).expect("the audit file");
+    let refused = audit.lines().filter(|line| line.contains(r#""decision":"refused","missing":"op:div""#)).count();
+    assert_eq!(refused, 3, "{audit}");
+    world.call(&token, "add").expect(200, "what is allowed");
+}
+
+#[test]
+fn a_notification_that_nobody_allowed_is_refused() {
+    let scratch = Scratch::new();
+    let rule = "[[policy.rule]]\ntool = \"calculator\"\nscopes = [\"math\"]\n";
+    let file = scratch.file("bridge.toml", rule);
+    let world = World::with_scopes("math", |line| line.flag("--config", file));
+    let token = world.token("math");
+    let session = world.session(&token);
+    for (method, status) in [
+        ("notifications/cancelled", 202),
+        ("notifications/progress", 202),
+        ("notifications/roots/list_changed", 202),
+        ("notifications/vendor", 403),
+        ("tools/call", 403),
+    ] {
+        let message = json!({ "jsonrpc": "2.0", "method": method });
+        world.send(&mcp::legacy(&session, &message).bearer(&token)).expect(status, method);
+    }
+}

@@ -312,11 +312,66 @@ fn check_config_shows_where_each_value_comes_from() {
     assert!(!text.contains("canary"), "{text}");
 }
 
+/// Values of variables are often secrets, and people show what `check-config` prints.
+#[test]
+fn check_config_shows_the_command_and_no_value_of_its_variables() {
+    let line = CommandLine::new("check-config")
+        .flag("--auth", "none")
+        .flag("--env", "API_KEY=canary-value")
+        .flag("--env", "INHERITED")
+        .flag("--isolation", "session")
+        .command_to_serve(&["npx", "-y", "--flag", "a server"]);
+    let output = line.clone().env("INHERITED", "canary-value").run();
+    let text = String::from_utf8(output.stdout).expect("UTF-8");
+    assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stderr));
+    for words in [
+        ["command", "npx -y --flag 'a server'", "the command after --"],
+        ["env", "API_KEY=…, INHERITED", "--env"],
+        ["isolation", "session", "--isolation"],
+    ] {
+        assert!(text.lines().any(|line| words.iter().all(|word| line.contains(word))), "no {words:?} in:\n{text}");
+    }
+    assert!(!text.contains("canary") && !text.contains("warning"), "{text}");
+    let text = String::from_utf8(line.run().stdout).expect("UTF-8");
+    assert!(text.contains("warning: --env: INHERITED is not set here"), "{text}");
+}
+
+#[test]
+fn wrong_settings_of_a_command_are_named_without_values() {
+    let served = || bare().flag("--auth", "none").command_to_serve(&["npx"]);
+    let cases: [(&str, CommandLine, &[&str]); 7] = [
+        ("empty", served().command_to_serve(&["", "x"]), &["the command after --", "empty"]),
+        ("own secret", served().flag("--env", "MCP_BRIDGE_X=canary"), &["--env", "`MCP_BRIDGE_X`"]),
+        ("its secret", served().flag("--env", "PROPELAUTH_AUTH_URL=canary"), &["--env", "`PROPELAUTH_AUTH_URL`"]),
+        ("no name", served().flag("--env", "=canary"), &["--env", "NAME=VALUE"]),
+        ("twice", served().flag("--env", "A=canary").flag("--env", "A=canary"), &["--env", "`A` is there twice"]),
+        ("in a variable", served().env("MCP_BRIDGE_ENV", "A=canary"), &["MCP_BRIDGE_ENV", "only names"]),
+        ("pool", served().flag("--pool", "3").flag("--max-children", "2"), &["--pool", "max_children is 2"]),
+    ];
+    for (case, line, words) in cases {
+        let stderr = check_refused(case, &line, words);
+        assert!(!stderr.contains("canary"), "{case}: {stderr}");
+    }
+}
+
+#[test]
+fn servers_that_are_wrong_are_named() {
+    let scratch = Scratch::new();
+    let file = scratch.file(
+        "bridge.toml",
+        "path = \"/x\"\n[policy]\n[[server]]\nname = \"A\"\npath = \"/healthz\"\n[[server]]\nnam = \"b\"\n",
+    );
+    let words =
+        ["toml:1: `path`", "toml:2: with [[server]]", "toml:4: `name`", "toml:5: `path`", "toml:7: `nam`", "toml:6:"];
+    check_refused("several", &bare().flag("--auth", "none").flag("--config", &file), &words);
+}
+
 #[test]
 fn help_and_version() {
     for (line, word) in [
         (CommandLine::new("--help"), "serve"),
         (CommandLine::new("serve").switch("--help"), "--introspection-url"),
+        (CommandLine::new("serve").switch("--help"), "[-- <COMMAND> [ARG]...]"),
         (CommandLine::new("--version"), env!("CARGO_PKG_VERSION")),
     ] {
         let output = line.run();

@@ -21,12 +21,14 @@ use super::{
 #[derive(Clone, Debug, Default)]
 pub(crate) struct CommandLine {
     arguments: Vec<String>,
+    /// What follows `--`.
+    rest: Vec<String>,
     environment: Vec<(String, String)>,
 }
 
 impl CommandLine {
     pub(crate) fn new(subcommand: &str) -> Self {
-        Self { arguments: vec![subcommand.to_owned()], environment: Vec::new() }
+        Self { arguments: vec![subcommand.to_owned()], ..Self::default() }
     }
 
     /// `serve` on a free loopback port, logging JSON from debug upwards.
@@ -36,7 +38,8 @@ impl CommandLine {
 
     /// Adds a flag; one given before is replaced, unless it may be repeated.
     pub(crate) fn flag(mut self, name: &str, value: impl AsRef<str>) -> Self {
-        const REPEATABLE: [&str; 4] = ["--allowed-origin", "--allowed-host", "--accepted-audience", "--trusted-proxy"];
+        const REPEATABLE: [&str; 5] =
+            ["--allowed-origin", "--allowed-host", "--accepted-audience", "--trusted-proxy", "--env"];
         if !REPEATABLE.contains(&name)
             && let Some(at) = self.arguments.iter().position(|argument| argument == name)
         {
@@ -49,6 +52,12 @@ impl CommandLine {
     /// Adds a flag that has no value.
     pub(crate) fn switch(mut self, name: &str) -> Self {
         self.arguments.push(name.to_owned());
+        self
+    }
+
+    /// The command to serve, after all flags.
+    pub(crate) fn command_to_serve(mut self, command: &[&str]) -> Self {
+        self.rest = command.iter().map(|part| (*part).to_owned()).collect();
         self
     }
 
@@ -69,7 +78,11 @@ impl CommandLine {
 
     fn command(&self) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_mcp-bridge"));
-        command.args(&self.arguments).env_clear().envs(self.environment.iter().cloned());
+        command.args(&self.arguments);
+        if !self.rest.is_empty() {
+            command.arg("--").args(&self.rest);
+        }
+        command.env_clear().envs(self.environment.iter().cloned());
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         command
     }

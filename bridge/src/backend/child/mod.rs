@@ -41,6 +41,17 @@ pub use undertaker::Undertaker;
 /// watcher looks for.
 pub const INSTANCE_VARIABLE: &str = "MCP_BRIDGE_INSTANCE";
 
+/// What children find in their environment of ours: the mark, and the user that they were started
+/// for. A bridge that is itself a child takes none of it for a setting.
+pub const CHILD_VARIABLES: [&str; 6] = [
+    INSTANCE_VARIABLE,
+    "MCP_BRIDGE_SUBJECT",
+    "MCP_BRIDGE_SUBJECT_ISSUER",
+    "MCP_BRIDGE_EMAIL",
+    "MCP_BRIDGE_SCOPES",
+    "MCP_BRIDGE_CLIENT_ID",
+];
+
 /// How long a pipe may still be read after the process that wrote to it is over: whatever it wrote is
 /// in the pipe by then, and a stranger that also holds the pipe must not keep us.
 const LINGER: Duration = Duration::from_millis(50);
