@@ -56,8 +56,10 @@ pub struct Notification<'a> {
 }
 
 /// Parameters, with the parts that policy and era read already parsed.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub struct Params<'a> {
+    /// The whole of them, as they came; `None` if there are none.
+    pub raw: Option<&'a RawValue>,
     /// Every member, in the order of the message.
     pub members: Object<'a>,
     /// `_meta`, empty if there is none.
@@ -67,6 +69,16 @@ pub struct Params<'a> {
     pub target: Option<Cow<'a, str>>,
     /// `arguments` of `tools/call`; `None` if absent or not an object (the tool says so then).
     pub arguments: Option<Object<'a>>,
+}
+
+impl fmt::Debug for Params<'_> {
+    /// Shows keys and the target only: values are the client's own business.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { raw: _, members, meta, target, arguments } = self;
+        let mut shown = f.debug_struct("Params");
+        shown.field("members", members).field("meta", meta).field("target", target).field("arguments", arguments);
+        shown.finish()
+    }
 }
 
 impl Params<'_> {
@@ -257,11 +269,16 @@ impl<'a> Message<'a> {
 }
 
 impl<'a> Params<'a> {
-    fn parse(method: &str, raw: Option<&'a RawValue>) -> Result<Self, String> {
+    /// Reads the parameters of `method`.
+    ///
+    /// # Errors
+    /// What is wrong with them, for the peer.
+    pub fn parse(method: &str, raw: Option<&'a RawValue>) -> Result<Self, String> {
         let mut params = Self::default();
         let Some(raw) = raw.filter(|raw| raw.get() != "null") else {
             return Ok(params);
         };
+        params.raw = Some(raw);
         params.members = object(raw, "params")?;
         if let Some(raw) = params.members.get("_meta") {
             params.meta = object(raw, "params._meta")?;
