@@ -19,7 +19,7 @@ use crate::config::{
 #[command(name = "mcp-bridge", version, max_term_width = 100, propagate_version = true, arg_required_else_help = true)]
 #[command(about = "Put an MCP server on the network, for authorized clients only")]
 #[command(long_about = "Put an MCP server on the network as an OAuth 2.1-protected streamable HTTP endpoint.\n\n\
-                  This version serves the calculator.")]
+                  That is the command after --, or else the calculator.")]
 #[command(after_help = epilogue())]
 pub struct Cli {
     /// What to do.
@@ -30,12 +30,12 @@ pub struct Cli {
 /// What to do.
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Serve the calculator over streamable HTTP
+    /// Serve a command, or the calculator, over streamable HTTP
     #[command(next_line_help = true, after_help = settings_epilogue())]
     Serve(Flags),
     /// Say what is wrong with the settings, or what they are and where each comes from
     ///
-    /// Takes the flags of `serve`, opens no socket, and ends with 0 when `serve` would start and with 2
+    /// Takes what `serve` takes, starts no command, opens no socket, and ends with 0 when `serve` would start and with 2
     /// when it would not.
     #[command(next_line_help = true, after_help = settings_epilogue())]
     CheckConfig(Flags),
@@ -152,9 +152,18 @@ impl FromArgMatches for Flags {
     }
 }
 
-/// The flag of a setting. Values stay text: what is wrong with them is reported with everything
-/// else, and not alone.
+/// The flag of a setting, or what follows `--`. Values stay text: what is wrong with them is reported
+/// with everything else, and not alone.
 fn arg(setting: &Setting) -> Arg {
+    if setting.kind == Kind::Command {
+        return Arg::new(setting.key)
+            .last(true)
+            .num_args(1..)
+            .help_heading(setting.heading)
+            .value_names([setting.value_name, "ARG"])
+            .value_hint(ValueHint::CommandWithArguments)
+            .help(setting.help);
+    }
     let default = setting.default.map(|default| format!(" [default: {default}]")).unwrap_or_default();
     let short = format!("{}{default}", setting.help);
     let long = format!("{}\n{}", setting.help, format!("{default} [env: {}]", setting.variable()).trim_start());
@@ -166,8 +175,8 @@ fn arg(setting: &Setting) -> Arg {
         .long_help(long)
         .hide_possible_values(true);
     match setting.kind {
-        Kind::One | Kind::Secret => arg,
-        Kind::Many => arg.action(ArgAction::Append),
+        Kind::One | Kind::Secret | Kind::Command => arg,
+        Kind::Many | Kind::Variables => arg.action(ArgAction::Append),
         Kind::Switch => arg
             .num_args(0..=1)
             .require_equals(true)
@@ -175,6 +184,7 @@ fn arg(setting: &Setting) -> Arg {
             .value_parser(Words(&["true", "false"])),
         Kind::Choice(words) => arg.value_parser(Words(words)),
         Kind::File | Kind::ConfigFile => arg.value_hint(ValueHint::FilePath),
+        Kind::Directory => arg.value_hint(ValueHint::DirPath),
     }
 }
 

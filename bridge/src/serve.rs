@@ -9,17 +9,25 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::warn;
 
 use crate::{
-    backend::in_process::{self, InProcess},
-    config::{Auth, Config, Loaded, LogFormat},
+    backend::{
+        Backend,
+        in_process::{self, InProcess},
+    },
+    config::{
+        Auth, Config, Loaded, LogFormat,
+        server::{Served, Server},
+    },
     http::{
+        bounds::Bounds,
         gate::{Gate, Setup},
         server::{self, TlsError},
+        site::Site,
     },
     policy::Policy,
     relay::Relay,
     resource::{InvalidResource, ResourceUri},
     telemetry::{
-        self, LogError,
+        self, Listening, Log, LogError,
         audit::{Audit, AuditError},
         metrics::Metrics,
     },
@@ -57,6 +65,9 @@ pub enum ServeError {
     /// The log.
     #[error(transparent)]
     Log(#[from] LogError),
+    /// There is no backend for commands yet.
+    #[error("served commands come with the next commit")]
+    NoCommandsYet,
     /// The system's signals.
     #[error("cannot listen for signals")]
     Signals(#[source] io::Error),
@@ -83,15 +94,26 @@ impl ServeError {
 pub fn check(config: &Config) -> Result<(), ServeError> {
     config.tls.as_ref().map(server::tls_acceptor).transpose()?;
     config.audit.as_ref().map(|audit| Audit::check(&audit.path)).transpose()?;
-    let resource = config.resource(config.listen)?;
-    verifier(&config.auth, &resource, &policy(config), &Arc::new(Metrics::new()))?;
+    let metrics = Arc::new(Metrics::new());
+    for server in &config.servers {
+        let resource = config.resource(server, config.listen)?;
+        verifier(&config.auth, &resource, &policy(server), &metrics)?;
+    }
     Ok(())
 }
 
-/// What the settings say, or else the calculator's own policy.
-fn policy(config: &Config) -> Policy {
-    config.policy.as_ref().map_or_else(in_process::policy, |raw| raw.policy())
+/// What the settings say, or else: the calculator's own policy; one scope for everything that a
+/// command does.
+fn policy(server: &Server) -> Policy {
+    match (&server.policy, &server.served) {
+        (Some(raw), _) => raw.policy(),
+        (None, Served::Calculator) => in_process::policy(),
+        (None, Served::Command(_)) => Policy::new(Vec::new(), Some(COMMAND_SCOPE.parse().expect("a scope token"))),
+    }
 }
+
+/// The scope that everything needs which a command without a policy does.
+const COMMAND_SCOPE: &str = "mcp";
 
 fn listen_advice(error: &io::Error) -> String {
     match error.kind() {
@@ -120,8 +142,7 @@ pub async fn serve(loaded: Loaded) -> Result<(), ServeError> {
     let signals = Signals::listen().map_err(ServeError::Signals)?;
 
     let (listener, bound) = listen(config.listen).await?;
-    let resource = config.resource(bound)?;
-    let gate = Arc::new(gate(&config, &resource, bound, audit, &metrics)?);
+    let site = Arc::new(site(&config, bound, audit, &metrics)?);
 
     let shutdown = CancellationToken::new();
     let side_tasks = TaskTracker::new();
@@ -133,15 +154,26 @@ pub async fn serve(loaded: Loaded) -> Result<(), ServeError> {
         }
         None => None,
     };
-    side_tasks.spawn(signals.watch(Arc::clone(&gate), shutdown.clone()));
-    let scheme = if tls.is_some() { "https" } else { "http" };
-    log.listening(&format!("{scheme}://{bound}{}", config.path), resource.as_str(), metrics_url.as_deref());
+    side_tasks.spawn(signals.watch(Arc::clone(&site), shutdown.clone()));
+    announce(&log, &config, bound, metrics_url.as_deref())?;
     if matches!(config.auth, Auth::None) {
         warn!("AUTHORIZATION IS OFF (--auth none): every program on this machine may call every tool");
     }
-    server::serve(listener, gate, config.limits, tls, metrics, shutdown).await;
+    server::serve(listener, site, config.limits, tls, metrics, shutdown).await;
     side_tasks.close();
     side_tasks.wait().await;
+    Ok(())
+}
+
+/// Says where each server listens.
+fn announce(log: &Log, config: &Config, bound: SocketAddr, metrics_url: Option<&str>) -> Result<(), InvalidResource> {
+    let scheme = if config.tls.is_some() { "https" } else { "http" };
+    let place = |server: &Server| {
+        let resource = config.resource(server, bound)?.as_str().to_owned();
+        Ok(Listening { name: server.name.clone(), url: format!("{scheme}://{bound}{}", server.path), resource })
+    };
+    let places: Vec<Listening> = config.servers.iter().map(place).collect::<Result<_, InvalidResource>>()?;
+    log.listening(&places, metrics_url);
     Ok(())
 }
 
@@ -185,33 +217,55 @@ fn verifier(
     })
 }
 
-fn gate(
-    config: &Config,
-    resource: &ResourceUri,
-    bound: SocketAddr,
-    audit: Option<Audit>,
-    metrics: &Arc<Metrics>,
-) -> Result<Gate, BuildError> {
-    let policy = policy(config);
-    let (verifier, issuer) = verifier(&config.auth, resource, &policy, metrics)?;
-    Ok(Gate::new(Setup {
-        resource,
-        path: &config.path,
-        bound,
-        issuer: issuer.as_ref(),
-        name: config.resource_name.as_deref().unwrap_or("Calculator"),
-        documentation: config.resource_documentation.as_deref(),
-        allowed_hosts: &config.allowed_hosts,
-        allowed_origins: &config.allowed_origins,
-        trusted_proxies: config.trusted_proxies.clone(),
-        verifier,
-        policy,
-        relay: Relay::new(Arc::new(InProcess), config.limits.request_timeout),
-        limits: config.limits.clone(),
-        limit_rates: !matches!(config.auth, Auth::None),
-        audit,
-        metrics: Arc::clone(metrics),
-    }))
+/// One gate per server, and what they share.
+fn site(config: &Config, bound: SocketAddr, audit: Option<Audit>, metrics: &Arc<Metrics>) -> Result<Site, ServeError> {
+    let audit = audit.map(Arc::new);
+    let bounds = Bounds::new(&config.limits, !matches!(config.auth, Auth::None));
+    let mut gates = Vec::with_capacity(config.servers.len());
+    for server in &config.servers {
+        let resource = config.resource(server, bound)?;
+        let policy = policy(server);
+        let (verifier, issuer) = verifier(&config.auth, &resource, &policy, metrics)?;
+        let gate = Gate::new(Setup {
+            resource: &resource,
+            path: &server.path,
+            bound,
+            issuer: issuer.as_ref(),
+            server: (config.servers.len() > 1).then_some(server.name.as_str()),
+            name: shown_name(server),
+            documentation: server.resource_documentation.as_deref(),
+            allowed_hosts: &config.allowed_hosts,
+            allowed_origins: &config.allowed_origins,
+            trusted_proxies: config.trusted_proxies.clone(),
+            verifier,
+            policy,
+            relay: Relay::new(backend(server)?, config.limits.request_timeout),
+            limits: config.limits.clone(),
+            bounds: bounds.clone(),
+            audit: audit.clone(),
+            metrics: Arc::clone(metrics),
+        });
+        gates.push((server.name.clone(), gate));
+    }
+    Ok(Site::new(gates, bounds, audit))
+}
+
+/// The name that clients may show to people.
+fn shown_name(server: &Server) -> &str {
+    match (&server.resource_name, &server.served) {
+        (Some(name), _) => name,
+        (None, Served::Calculator) => "Calculator",
+        (None, Served::Command(_)) => &server.name,
+    }
+}
+
+/// What answers the permitted requests of `server`.
+fn backend(server: &Server) -> Result<Arc<dyn Backend>, ServeError> {
+    match &server.served {
+        Served::Calculator => Ok(Arc::new(InProcess)),
+        // HERE the backend of a command is made.
+        Served::Command(_) => Err(ServeError::NoCommandsYet),
+    }
 }
 
 /// The signals that a service manager sends.
@@ -233,12 +287,12 @@ impl Signals {
     }
 
     /// Cancels `shutdown` at SIGTERM or SIGINT; reopens the audit file at SIGHUP.
-    async fn watch(mut self, gate: Arc<Gate>, shutdown: CancellationToken) {
+    async fn watch(mut self, site: Arc<Site>, shutdown: CancellationToken) {
         loop {
             tokio::select! {
                 _ = self.terminate.recv() => break,
                 _ = self.interrupt.recv() => break,
-                _ = self.hang_up.recv() => gate.reopen_audit().await,
+                _ = self.hang_up.recv() => site.reopen_audit().await,
             }
         }
         shutdown.cancel();
@@ -255,7 +309,7 @@ impl Signals {
         Ok(Self)
     }
 
-    async fn watch(self, _gate: Arc<Gate>, shutdown: CancellationToken) {
+    async fn watch(self, _site: Arc<Site>, shutdown: CancellationToken) {
         if tokio::signal::ctrl_c().await.is_ok() {
             shutdown.cancel();
         }

@@ -10,6 +10,7 @@ mod abuse;
 mod browser;
 mod conformance;
 mod credentials;
+mod everything;
 mod interop;
 mod introspection;
 mod introspection_faults;

@@ -1,19 +1,23 @@
 //! The TOML file.
 
 use std::{
-    collections::BTreeMap,
     fs::File,
     io::{self, Read},
 };
 
-use toml::de::{DeTable, DeValue};
+use toml::{
+    Spanned,
+    de::{DeTable, DeValue},
+};
 
 use crate::config::{
     policy::{self, RawPolicy},
     problem::Problem,
+    raw::Layer,
     reader::{Reader, integer},
     settings::{ALL, Kind, Setting},
-    source::Written,
+    source::{Source, Written},
+    table::{self, Table},
 };
 
 /// A larger file is not a settings file.
@@ -29,8 +33,15 @@ pub(super) fn read(path: &str) -> io::Result<String> {
     Ok(text)
 }
 
-/// What a file says: values by the setting's key, and the policy.
-type Said = (BTreeMap<&'static str, Written>, Option<RawPolicy>);
+/// What a file says.
+#[derive(Default)]
+pub(super) struct Said {
+    /// Values by the setting's key.
+    pub(super) layer: Layer<Written>,
+    pub(super) policy: Option<RawPolicy>,
+    pub(super) policy_place: Option<Source>,
+    pub(super) tables: Option<Vec<Table>>,
+}
 
 /// What `text` says, if it is TOML; `path` is for the places of values and problems.
 pub(super) fn parse(text: &str, path: &str, problems: &mut Vec<Problem>) -> Option<Said> {
@@ -47,21 +58,18 @@ pub(super) fn parse(text: &str, path: &str, problems: &mut Vec<Problem>) -> Opti
 }
 
 /// What the whole file says.
-fn document(table: &DeTable<'_>, reader: &mut Reader<'_>) -> Said {
-    let mut layer = BTreeMap::new();
-    let mut policy = None;
-    for (key, value) in table {
+fn document(document: &DeTable<'_>, reader: &mut Reader<'_>) -> Said {
+    let mut said = Said::default();
+    for (key, value) in document {
         let (name, offset) = (key.get_ref().as_ref(), key.span().start);
         let setting = ALL.iter().find(|setting| setting.key == name);
         match setting {
-            _ if name == policy::KEY => policy = policy::parse(value, reader),
-            Some(setting) if setting.has_key() => match texts(setting, value.get_ref()) {
-                Ok(texts) => {
-                    let source = reader.source(offset);
-                    layer.insert(setting.key, Written { texts, source });
-                }
-                Err(error) => reader.problem(offset, format!("`{name}` {error}")),
-            },
+            _ if name == policy::KEY => {
+                said.policy_place = Some(reader.source(offset));
+                said.policy = policy::parse(value, policy::KEY, reader);
+            }
+            _ if name == table::KEY => said.tables = table::parse(value, offset, reader),
+            Some(setting) if setting.has_key() => keep(setting, key, value, &mut said.layer, reader),
             Some(setting) if setting.kind == Kind::Secret => reader.problem(
                 offset,
                 format!(
@@ -70,21 +78,46 @@ fn document(table: &DeTable<'_>, reader: &mut Reader<'_>) -> Said {
                     setting.variable()
                 ),
             ),
-            _ => reader.unknown(key, ALL.iter().filter(|s| s.has_key()).map(|s| s.key).chain([policy::KEY])),
+            _ => {
+                let tables = [policy::KEY, table::KEY];
+                reader.unknown(key, ALL.iter().filter(|s| s.has_key()).map(|s| s.key).chain(tables));
+            }
         }
     }
-    (layer, policy)
+    said
+}
+
+/// Puts the value of `setting` into `layer`, if it has the form of one.
+pub(super) fn keep(
+    setting: &'static Setting,
+    key: &Spanned<impl AsRef<str>>,
+    value: &Spanned<DeValue<'_>>,
+    layer: &mut Layer<Written>,
+    reader: &mut Reader<'_>,
+) {
+    let offset = key.span().start;
+    match texts(setting, value.get_ref()) {
+        Ok(texts) => {
+            layer.insert(setting.key, Written { texts, source: reader.source(offset) });
+        }
+        Err(error) => reader.problem(offset, format!("`{}` {error}", setting.key)),
+    }
 }
 
 /// The value as text, which the setting's own parser judges.
 fn texts(setting: &Setting, value: &DeValue<'_>) -> Result<Vec<String>, &'static str> {
     match (setting.kind, value) {
-        (Kind::Many, DeValue::Array(values)) => values.iter().map(|value| scalar(value.get_ref())).collect(),
+        (Kind::Many | Kind::Variables | Kind::Command, DeValue::Array(values)) => {
+            values.iter().map(|value| scalar(value.get_ref())).collect()
+        }
+        // A text would have to be taken apart as a shell does, and every shell does it differently.
+        (Kind::Command, _) => Err("takes a list, like [\"npx\", \"-y\", \"a-server\"]"),
         (_, value) => Ok(vec![scalar(value)?]),
     }
 }
 
-fn scalar(value: &DeValue<'_>) -> Result<String, &'static str> {
+/// One value as text.
+pub(super) fn scalar(value: &DeValue<'_>) -> Result<String, &'static str> {
     match value {
         DeValue::String(text) => Ok(text.to_string()),
         DeValue::Boolean(value) => Ok(value.to_string()),

@@ -15,11 +15,11 @@ use url::Url;
 
 use crate::{
     config::{
-        policy::RawPolicy,
         problem::Problems,
         raw::{Flags, Raw},
         report::Report,
         resolver::Resolver,
+        server::Server,
     },
     resource::{InvalidResource, ResourceUri},
     token::Issuer,
@@ -35,8 +35,11 @@ mod reader;
 pub mod report;
 mod resolve;
 mod resolver;
+pub mod server;
+mod servers;
 pub(crate) mod settings;
 pub mod source;
+mod table;
 #[cfg(test)]
 mod tests;
 
@@ -54,7 +57,7 @@ pub struct Loaded {
 /// Reads all settings: flags over environment over file over defaults, each by itself.
 ///
 /// Opens the settings file, the secret's file and the TLS files; no socket. `environment` is what
-/// [`std::env::vars_os`] gives; of variables that are not ours nothing is kept.
+/// [`std::env::vars_os`] gives; of variables that are not ours no value is kept.
 ///
 /// # Errors
 /// Everything that is wrong, not only the first.
@@ -67,7 +70,7 @@ pub fn load(flags: &Flags, environment: impl IntoIterator<Item = (OsString, OsSt
         // What seems to be missing may be in the file.
         resolver.problems.retain(|problem| problem.place.is_some());
     }
-    let report = Report(resolver.rows());
+    let report = Report { rows: resolver.rows(), servers: servers::rows(&mut resolver) };
     match config {
         Some(config) if resolver.problems.is_empty() => Ok(Loaded { config, warnings: resolver.warnings, report }),
         _ => Err(Problems(resolver.problems)),
@@ -85,13 +88,20 @@ impl fmt::Display for Loaded {
             writeln!(f)?;
         }
         let config = &self.config;
-        match config.resource(config.listen) {
-            Ok(_) if config.public_url.is_none() && config.listen.port() == 0 => {
-                write!(f, "\nThe settings are good. The port is picked at start")
-            }
-            Ok(resource) => write!(f, "\nThe settings are good. Clients use {resource}"),
-            Err(error) => write!(f, "\n{error}"),
+        write!(f, "\nThe settings are good. ")?;
+        if config.public_url.is_none() && config.listen.port() == 0 {
+            return f.write_str("The port is picked at start");
         }
+        f.write_str("Clients use")?;
+        for server in &config.servers {
+            let resource = config.resource(server, config.listen);
+            let resource = resource.map_or_else(|error| error.to_string(), |resource| resource.as_str().to_owned());
+            match config.servers.len() {
+                1 => write!(f, " {resource}")?,
+                _ => write!(f, "\n{}: {resource}", server.name)?,
+            }
+        }
+        Ok(())
     }
 }
 
@@ -100,8 +110,6 @@ impl fmt::Display for Loaded {
 pub struct Config {
     /// Where to listen; port 0 picks a free one. Loopback, unless a public URL is set.
     pub listen: SocketAddr,
-    /// The path of the MCP endpoint under the public URL, like `/mcp`.
-    pub path: String,
     /// The origin, with or without a path prefix, under which clients reach us, as it was written.
     pub public_url: Option<String>,
     /// Who decides about tokens.
@@ -113,10 +121,6 @@ pub struct Config {
     pub allowed_hosts: Vec<String>,
     /// Peers whose `X-Forwarded-For` is believed, for the log only.
     pub trusted_proxies: Vec<IpAddr>,
-    /// `resource_name` of the protected resource metadata.
-    pub resource_name: Option<String>,
-    /// `resource_documentation` of the protected resource metadata: an http(s) URL.
-    pub resource_documentation: Option<String>,
     /// Bounds on what one client, and all together, may use.
     pub limits: Limits,
     /// The server's certificate and key; `None` serves cleartext HTTP.
@@ -127,26 +131,26 @@ pub struct Config {
     pub audit: Option<Audit>,
     /// What goes to stderr.
     pub log: Log,
-    /// `[policy]` of the file, checked for form; `None` when there is none.
-    pub policy: Option<RawPolicy>,
+    /// What is served, each at a path of its own; at least one.
+    pub servers: Vec<Server>,
 }
 
 impl Config {
-    /// The resource when listening on `bound`: the public URL, else the listening address itself,
-    /// and the endpoint's path.
+    /// The resource that `server` is when listening on `bound`: the public URL, else the listening
+    /// address itself, and the endpoint's path.
     ///
     /// # Errors
     /// [`InvalidResource`] when there is no public URL and `bound` is not loopback without TLS. A
     /// `Config` made from settings has been checked and gives none.
-    pub fn resource(&self, bound: SocketAddr) -> Result<ResourceUri, InvalidResource> {
+    pub fn resource(&self, server: &Server, bound: SocketAddr) -> Result<ResourceUri, InvalidResource> {
         match &self.public_url {
-            Some(url) => ResourceUri::new(url, &self.path),
+            Some(url) => ResourceUri::new(url, &server.path),
             None => {
                 let scheme = if self.tls.is_some() { "https" } else { "http" };
                 // Parsing drops a port that is the scheme's own, as clients do.
                 let url = format!("{scheme}://{bound}");
                 let url = Url::parse(&url).map_or(url, |url| url.origin().ascii_serialization());
-                ResourceUri::new(&url, &self.path)
+                ResourceUri::new(&url, &server.path)
             }
         }
     }

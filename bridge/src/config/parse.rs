@@ -7,10 +7,18 @@ use std::{
     time::Duration,
 };
 
+use mcp_calculator::secret::Secret;
 use tracing::Level;
 use url::Url;
 
-use crate::{config::LogFormat, resource::is_loopback};
+use crate::{
+    config::{
+        LogFormat,
+        server::{Denial, Isolation, Variable},
+        settings::VARIABLE_PREFIX,
+    },
+    resource::is_loopback,
+};
 
 pub(super) type Parsed<T> = Result<T, String>;
 
@@ -85,6 +93,51 @@ pub(super) fn log_format(text: &str) -> Parsed<LogFormat> {
         "json" => Ok(LogFormat::Json),
         _ => Err(format!("`{}` is not a log format; use text or json", shown(text))),
     }
+}
+
+pub(super) fn isolation(text: &str) -> Parsed<Isolation> {
+    match text {
+        "request" => Ok(Isolation::Request),
+        "session" => Ok(Isolation::Session),
+        "shared" => Ok(Isolation::Shared),
+        _ => Err(format!("`{}` is not an isolation; use request, session or shared", shown(text))),
+    }
+}
+
+pub(super) fn denial(text: &str) -> Parsed<Denial> {
+    match text {
+        "http" => Ok(Denial::Http),
+        "tool-error" => Ok(Denial::ToolError),
+        _ => Err(format!("`{}` is not a way to deny; use http or tool-error", shown(text))),
+    }
+}
+
+/// What a server is called: `[a-z0-9-]+`.
+pub(super) fn name(text: &str) -> Parsed<String> {
+    if !text.is_empty() && text.bytes().all(|byte| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'-')) {
+        return Ok(text.to_owned());
+    }
+    Err(format!("`{}` is not a server's name; use a-z, 0-9 and -, like my-files", shown(text)))
+}
+
+/// A variable of a command, `NAME=VALUE` or `NAME`.
+///
+/// An error shows no text that may be a value, and none that may be a misplaced secret.
+pub(super) fn variable(text: &str) -> Parsed<Variable> {
+    let (name, value) = text.split_once('=').map_or((text, None), |(name, value)| (name, Some(value)));
+    let plain = name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_');
+    if name.is_empty() || !plain || name.starts_with(|first: char| first.is_ascii_digit()) {
+        return Err("a variable is NAME=VALUE or NAME, and a name has only letters, digits and _".into());
+    }
+    // Windows does not tell the cases apart.
+    let upper = name.to_ascii_uppercase();
+    if [VARIABLE_PREFIX, "PROPELAUTH_"].iter().any(|own| upper.starts_with(own)) {
+        return Err(format!("`{name}` is the bridge's own and may hold its secrets; give the command another"));
+    }
+    if value.is_some_and(|value| value.contains('\0')) {
+        return Err(format!("`{name}=…` has a NUL in it; no variable can"));
+    }
+    Ok(Variable { name: name.to_owned(), value: value.map(|value| Secret::new(value.to_owned())) })
 }
 
 pub(super) fn count(range: RangeInclusive<usize>) -> impl Fn(&str) -> Parsed<usize> {

@@ -64,10 +64,11 @@ impl RawPolicy {
     }
 }
 
-/// Reads the table; `None` when it is not one. What is wrong is added to `reader`.
-pub(super) fn parse(value: &Spanned<DeValue<'_>>, reader: &mut Reader<'_>) -> Option<RawPolicy> {
+/// Reads the table that is called `name` in the file; `None` when it is not one. What is wrong is
+/// added to `reader`.
+pub(super) fn parse(value: &Spanned<DeValue<'_>>, name: &str, reader: &mut Reader<'_>) -> Option<RawPolicy> {
     let Some(table) = value.get_ref().as_table() else {
-        reader.problem(value.span().start, "`policy` is a table: [policy] and [[policy.rule]]".into());
+        reader.problem(value.span().start, format!("`policy` is a table: [{name}] and [[{name}.rule]]"));
         return None;
     };
     let mut policy = RawPolicy::default();
@@ -78,11 +79,11 @@ pub(super) fn parse(value: &Spanned<DeValue<'_>>, reader: &mut Reader<'_>) -> Op
                 for rule in rules.iter() {
                     match rule.get_ref().as_table() {
                         Some(table) => policy.rules.push(parse_rule(table, rule.span().start, reader)),
-                        None => reader.problem(rule.span().start, "a rule is a table: [[policy.rule]]".into()),
+                        None => reader.problem(rule.span().start, format!("a rule is a table: [[{name}.rule]]")),
                     }
                 }
             }
-            ("rule", _) => reader.problem(key.span().start, "write each rule as [[policy.rule]]".into()),
+            ("rule", _) => reader.problem(key.span().start, format!("write each rule as [[{name}.rule]]")),
             _ => reader.unknown(key, ["default_scopes", "rule"]),
         }
     }

@@ -1,8 +1,9 @@
 //! What was written, and where: flags, environment and file, before anything is made of it.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     ffi::{OsStr, OsString},
+    fmt,
 };
 
 use mcp_calculator::secret::Secret;
@@ -16,14 +17,22 @@ use crate::config::{
         ALL, CONFIG, Kind, PROPELAUTH_INTROSPECTION_CLIENT_SECRET, PROPELAUTH_VARIABLES, Setting, VARIABLE_PREFIX,
     },
     source::{Source, Written},
+    table::Table,
 };
 
-/// The flags of `serve` and `check-config`, as they were written.
-#[derive(Clone, Debug, Default)]
+/// The flags of `serve` and `check-config`, as they were written, and what follows `--`.
+#[derive(Clone, Default)]
 pub struct Flags(pub(crate) Layer<Vec<String>>);
 
+impl fmt::Debug for Flags {
+    /// Shows names only: a value may be a variable of the served command.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_set().entries(self.0.keys()).finish()
+    }
+}
+
 /// What one source says, by the setting's key.
-type Layer<T> = BTreeMap<&'static str, T>;
+pub(super) type Layer<T> = BTreeMap<&'static str, T>;
 
 /// Everything that was written.
 #[derive(Default)]
@@ -35,7 +44,13 @@ pub(super) struct Raw {
     pub(super) propelauth: BTreeMap<&'static str, Written>,
     /// Secrets from the environment, by the variable's name.
     pub(super) secrets: BTreeMap<String, Secret<String>>,
+    /// Names of all variables of the environment.
+    pub(super) variables: BTreeSet<OsString>,
     pub(super) policy: Option<RawPolicy>,
+    /// Where the policy is.
+    pub(super) policy_place: Option<Source>,
+    /// `[[server]]` tables; `None` when there is none.
+    pub(super) tables: Option<Vec<Table>>,
     /// Whether the file, if there is one, could be understood as a whole.
     pub(super) file_is_read: bool,
 }
@@ -52,12 +67,16 @@ impl Raw {
         let mut raw = Self { file_is_read: true, ..Self::default() };
         for setting in ALL {
             if let Some(texts) = flags.0.get(setting.key) {
-                let source = Source::Flag(setting.flag_name());
+                let source = match setting.kind {
+                    Kind::Command => Source::Rest,
+                    _ => Source::Flag(setting.flag_name()),
+                };
                 raw.flags.insert(setting.key, Written { texts: texts.clone(), source });
             }
         }
         for (name, value) in environment {
             raw.take_variable(&name, value, problems);
+            raw.variables.insert(name);
         }
         if let Some(written) = raw.written(&CONFIG).cloned()
             && let [path] = written.texts.as_slice()
@@ -66,7 +85,12 @@ impl Raw {
                 problems.push(Problem::at(written.source, format!("cannot read `{}`: {error}", escaped(path))));
             });
             match read.ok().and_then(|text| file::parse(&text, path, problems)) {
-                Some(said) => (raw.file, raw.policy) = said,
+                Some(said) => {
+                    raw.file = said.layer;
+                    raw.policy = said.policy;
+                    raw.policy_place = said.policy_place;
+                    raw.tables = said.tables;
+                }
                 None => raw.file_is_read = false,
             }
         }
@@ -81,12 +105,12 @@ impl Raw {
     fn take_variable(&mut self, name: &OsStr, value: OsString, problems: &mut Vec<Problem>) {
         let Some(name) = name.to_str() else { return };
         let propelauth = PROPELAUTH_VARIABLES.into_iter().find(|known| *known == name);
-        let setting = ALL.iter().find(|setting| setting.variable() == name);
+        let setting = ALL.iter().find(|setting| setting.has_variable() && setting.variable() == name);
         let source = Source::Environment(name.to_owned());
         if propelauth.is_none() && setting.is_none() {
             let value = value.to_string_lossy();
             if name.starts_with(VARIABLE_PREFIX) && !is_service_link(name, &value) {
-                let names = ALL.iter().map(|setting| setting.variable());
+                let names = ALL.iter().filter(|setting| setting.has_variable()).map(|setting| setting.variable());
                 problems.push(Problem::at(source, format!("not a setting; {}", did_you_mean(name, names))));
             }
             return;
@@ -104,7 +128,8 @@ impl Raw {
             }
             (None, Some(setting)) => {
                 let parts = || text.split(',').map(str::trim).filter(|part| !part.is_empty()).map(str::to_owned);
-                let texts = if setting.kind == Kind::Many { parts().collect() } else { vec![text] };
+                let many = matches!(setting.kind, Kind::Many | Kind::Variables);
+                let texts = if many { parts().collect() } else { vec![text] };
                 self.environment.insert(setting.key, Written { texts, source });
             }
             (None, None) => {}

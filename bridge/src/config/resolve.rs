@@ -4,28 +4,23 @@ use std::{net::SocketAddr, num::NonZeroU32, ops::RangeInclusive, time::Duration}
 
 use tracing::Level;
 
-use crate::{
-    config::{
-        Audit, Auth, Config, Limits, Log, LogFormat, RateLimit, TlsFiles,
-        auth::auth,
-        parse,
-        resolver::{Resolver, warn_if_readable_by_all},
-        settings as s,
-    },
-    resource::{InvalidResource, ResourceUri},
+use crate::config::{
+    Audit, Auth, Config, Limits, Log, LogFormat, RateLimit, TlsFiles,
+    auth::auth,
+    parse,
+    resolver::{Resolver, warn_if_readable_by_all},
+    servers::servers,
+    settings as s,
 };
 
 /// Makes the configuration. `None` only when there is a problem; there may be problems anyway.
 pub(super) fn config(r: &mut Resolver<'_>) -> Option<Config> {
     let listen = r.value(&s::LISTEN, parse::address);
-    let path = r.value(&s::PATH, parse::line);
     let public_url = r.value(&s::PUBLIC_URL, parse::line);
     let auth = auth(r);
     let allowed_origins = r.values(&s::ALLOWED_ORIGIN, parse::origin);
     let allowed_hosts = r.values(&s::ALLOWED_HOST, parse::host);
     let trusted_proxies = r.values(&s::TRUSTED_PROXY, parse::ip);
-    let resource_name = r.value(&s::RESOURCE_NAME, parse::line);
-    let resource_documentation = r.value(&s::RESOURCE_DOCUMENTATION, parse::page);
     let limits = limits(r);
     let tls = tls(r);
     let metrics_listen = r.value(&s::METRICS_LISTEN, parse::address);
@@ -34,9 +29,7 @@ pub(super) fn config(r: &mut Resolver<'_>) -> Option<Config> {
         level: r.value(&s::LOG_LEVEL, parse::level).unwrap_or(Level::INFO),
         format: r.value(&s::LOG_FORMAT, parse::log_format).unwrap_or(LogFormat::Text),
     };
-    if let Some(path) = &path {
-        resource(r, public_url.as_deref(), path);
-    }
+    let servers = servers(r, public_url.as_deref());
     if let Some(listen) = listen {
         exposure(r, listen, public_url.is_some(), auth.as_ref());
         if let Some(metrics) = metrics_listen {
@@ -45,38 +38,18 @@ pub(super) fn config(r: &mut Resolver<'_>) -> Option<Config> {
     }
     Some(Config {
         listen: listen?,
-        path: path?,
         public_url,
         auth: auth?,
         allowed_origins,
         allowed_hosts,
         trusted_proxies,
-        resource_name,
-        resource_documentation,
         limits,
         tls,
         metrics_listen,
         audit,
         log,
-        policy: r.raw.policy.clone(),
+        servers: servers?,
     })
-}
-
-/// Checks the identifier that the settings make, and that it can stand in a challenge.
-fn resource(r: &mut Resolver<'_>, public_url: Option<&str>, path: &str) {
-    // Without a public URL the listening address takes its place, and that is always well-formed.
-    let challenge_safe = |byte: u8| matches!(byte, 0x21 | 0x23..=0x5b | 0x5d..=0x7e);
-    match ResourceUri::new(public_url.unwrap_or("http://127.0.0.1"), path) {
-        Err(error @ InvalidResource::Path) => r.problem(&s::PATH, error.to_string()),
-        Err(error) => r.problem(&s::PUBLIC_URL, error.to_string()),
-        Ok(resource) if !resource.metadata_url().bytes().all(challenge_safe) => {
-            r.problem(&s::PUBLIC_URL, "holds characters that a WWW-Authenticate header cannot; percent-encode them");
-        }
-        Ok(resource) if public_url.is_some() && resource.path().ends_with(&path.repeat(2)) => {
-            r.warnings.push(format!("public_url ends with path already: clients will have to use {resource}"));
-        }
-        Ok(_) => {}
-    }
 }
 
 /// Checks who can connect against who is let in.

@@ -7,13 +7,16 @@ use crate::config::{
     problem::Problem,
     raw::Raw,
     report::Row,
-    settings::{ALL, Setting},
-    source::Source,
+    settings::{ALL, Kind, Setting, is_inherited, is_per_server},
+    source::{Source, Written},
+    table::Table,
 };
 
 /// Keeps what is found while settings are read.
 pub(super) struct Resolver<'r> {
     pub(super) raw: &'r Raw,
+    /// The `[[server]]` whose settings are read; it goes before everything else.
+    pub(super) table: Option<&'r Table>,
     pub(super) problems: Vec<Problem>,
     /// What is allowed and worth a second look.
     pub(super) warnings: Vec<String>,
@@ -23,13 +26,22 @@ pub(super) struct Resolver<'r> {
 
 impl<'r> Resolver<'r> {
     pub(super) fn new(raw: &'r Raw, problems: Vec<Problem>) -> Self {
-        Self { raw, problems, warnings: Vec::new(), implied: Vec::new() }
+        Self { raw, table: None, problems, warnings: Vec::new(), implied: Vec::new() }
+    }
+
+    /// What the strongest source says about `setting`.
+    pub(super) fn written(&self, setting: &Setting) -> Option<&'r Written> {
+        match self.table {
+            Some(table) if is_inherited(setting) => table.layer.get(setting.key).or_else(|| self.raw.written(setting)),
+            Some(table) => table.layer.get(setting.key),
+            None => self.raw.written(setting),
+        }
     }
 
     /// The value of `setting`, or its default. `None` when there is neither, and when it is wrong;
     /// then there is a problem.
     pub(super) fn value<T>(&mut self, setting: &Setting, parse: impl Fn(&str) -> Parsed<T>) -> Option<T> {
-        let parsed = match self.raw.written(setting) {
+        let parsed = match self.written(setting) {
             Some(written) => match written.texts.as_slice() {
                 [text] if !text.is_empty() => parse(text),
                 _ => Err("is empty; give it a value, or leave it out".into()),
@@ -41,7 +53,7 @@ impl<'r> Resolver<'r> {
 
     /// The values of a setting that takes many; wrong ones are left out, each with a problem.
     pub(super) fn values<T>(&mut self, setting: &Setting, parse: impl Fn(&str) -> Parsed<T>) -> Vec<T> {
-        let texts = self.raw.written(setting).map_or(&[][..], |written| &written.texts);
+        let texts = self.written(setting).map_or(&[][..], |written| &written.texts);
         texts.iter().filter_map(|text| self.keep(setting, parse(text))).collect()
     }
 
@@ -51,32 +63,64 @@ impl<'r> Resolver<'r> {
 
     /// Adds a problem with `setting`, wherever it was written.
     pub(super) fn problem(&mut self, setting: &Setting, what: impl Into<String>) {
-        let place = self.raw.written(setting).map(|written| written.source.clone());
+        let place = self.written(setting).map(|written| written.source.clone());
         let what = match &place {
             // A line does not name the setting; flag and variable do.
             Some(Source::File { .. }) => format!("`{}`: {}", setting.key, what.into()),
             _ => what.into(),
         };
-        self.problems.push(Problem { place, what });
+        let problem = Problem { place, what };
+        // Several servers may have the same value from the same place.
+        if !self.problems.contains(&problem) {
+            self.problems.push(problem);
+        }
     }
 
     pub(super) fn is_written(&self, setting: &Setting) -> bool {
-        self.raw.written(setting).is_some()
+        self.written(setting).is_some()
     }
 
-    /// Every setting with its value and source, for people.
+    /// Every setting with its value and source, for people; with several servers, without what each
+    /// has for itself.
     pub(super) fn rows(&self) -> Vec<Row> {
-        let row = |setting: &&'static Setting| {
-            let implied = self.implied.iter().find(|(implied, ..)| implied.key == setting.key);
-            let (value, source) = match (implied, self.raw.written(setting)) {
-                (Some((_, value, source)), _) => (value.clone(), source.clone()),
-                (None, Some(written)) if written.texts.is_empty() => ("none".into(), written.source.clone()),
-                (None, Some(written)) => (written.texts.join(", "), written.source.clone()),
-                (None, None) => (setting.default.unwrap_or("not set").into(), Source::Default),
-            };
-            Row { key: setting.key, value: parse::escaped(&value), source: source.to_string() }
+        let shown = |setting: &&Setting| self.raw.tables.is_none() || is_inherited(setting);
+        ALL.iter().copied().filter(shown).map(|setting| self.row(setting)).collect()
+    }
+
+    /// The settings that the current `[[server]]` may have of its own.
+    pub(super) fn table_rows(&self) -> Vec<Row> {
+        ALL.iter().copied().filter(|setting| is_per_server(setting)).map(|setting| self.row(setting)).collect()
+    }
+
+    fn row(&self, setting: &'static Setting) -> Row {
+        let implied = self.implied.iter().find(|(implied, ..)| implied.key == setting.key);
+        let (value, source) = match (implied, self.written(setting)) {
+            (Some((_, value, source)), _) => (value.clone(), source.clone()),
+            (None, Some(written)) if written.texts.is_empty() => ("none".into(), written.source.clone()),
+            (None, Some(written)) => (joined(setting, &written.texts), written.source.clone()),
+            (None, None) => (setting.default.unwrap_or("not set").into(), Source::Default),
         };
-        ALL.iter().map(row).collect()
+        Row { key: setting.key, value: parse::escaped(&value), source: source.to_string() }
+    }
+}
+
+/// The texts of a value as the report shows them.
+fn joined(setting: &Setting, texts: &[String]) -> String {
+    match setting.kind {
+        // What stands behind `=` is often a secret.
+        Kind::Variables => {
+            let name =
+                |text: &String| text.split_once('=').map_or_else(|| text.clone(), |(name, _)| format!("{name}=…"));
+            texts.iter().map(name).collect::<Vec<_>>().join(", ")
+        }
+        Kind::Command => {
+            let quoted = |text: &String| {
+                let plain = !text.is_empty() && !text.contains(|c: char| c.is_whitespace() || c == '\'');
+                if plain { text.clone() } else { format!("'{text}'") }
+            };
+            texts.iter().map(quoted).collect::<Vec<_>>().join(" ")
+        }
+        _ => texts.join(", "),
     }
 }
 

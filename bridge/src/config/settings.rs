@@ -33,8 +33,14 @@ pub(crate) enum Kind {
     Choice(&'static [&'static str]),
     /// A path.
     File,
+    /// A directory's path.
+    Directory,
     /// A path that only a flag or the environment can give: that of the file itself.
     ConfigFile,
+    /// A program and its arguments: what follows `--`, an array in the file, no variable.
+    Command,
+    /// As [`Kind::Many`], for texts like `NAME=VALUE` whose values are never shown.
+    Variables,
     /// A value that only the environment can give, and that is never shown.
     Secret,
 }
@@ -64,9 +70,14 @@ impl Setting {
         format!("{VARIABLE_PREFIX}{}", self.key.to_ascii_uppercase())
     }
 
-    /// Whether a flag can give it.
+    /// Whether the command line can give it.
     pub(crate) fn has_flag(&self) -> bool {
         self.kind != Kind::Secret
+    }
+
+    /// Whether an environment variable can give it.
+    pub(super) fn has_variable(&self) -> bool {
+        self.kind != Kind::Command
     }
 
     /// Whether the file can give it.
@@ -79,6 +90,7 @@ impl Setting {
 pub(super) const VARIABLE_PREFIX: &str = "MCP_BRIDGE_";
 
 const LISTENING: &str = "Listening";
+const SERVED: &str = "Served command";
 const AUTHORIZATION: &str = "Authorization";
 const BROWSERS: &str = "Browsers and proxies";
 const METADATA: &str = "Metadata";
@@ -95,7 +107,7 @@ macro_rules! settings {
 }
 
 settings! {
-    CONFIG = Setting::new("config", LISTENING, "FILE", "TOML file with settings, and with the [policy]")
+    CONFIG = Setting::new("config", LISTENING, "FILE", "TOML file with settings, and with the [policy] or several [[server]]s")
         .kind(Kind::ConfigFile);
     LISTEN = Setting::new("listen", LISTENING, "ADDRESS:PORT", "Where to listen; port 0 picks a free one")
         .default("127.0.0.1:8808");
@@ -107,6 +119,41 @@ settings! {
         .kind(Kind::File);
     TLS_KEY = Setting::new("tls_key", LISTENING, "FILE", "PEM private key that belongs to --tls-cert")
         .kind(Kind::File);
+
+    COMMAND = Setting::new("command", SERVED, "COMMAND",
+        "Stdio MCP server to serve, with its arguments: -- npx -y @modelcontextprotocol/server-everything; \
+         unset: the calculator")
+        .kind(Kind::Command);
+    WORKING_DIR = Setting::new("working_dir", SERVED, "DIR", "Where the command runs; unset: where this program does")
+        .kind(Kind::Directory);
+    ENV = Setting::new("env", SERVED, "NAME[=VALUE]",
+        "Set a variable for the command, or pass on this program's own of that name; repeatable. `ps` shows a VALUE \
+         here to everybody, and --env NAME does not; the environment variable takes names only")
+        .kind(Kind::Variables);
+    ISOLATION = Setting::new("isolation", SERVED, "request|session|shared",
+        "request: a child per modern request; session: one per legacy session, and one per user and client \
+         otherwise; shared: one for all, only for servers that keep no state")
+        .kind(Kind::Choice(&["request", "session", "shared"])).default("request");
+    POOL = Setting::new("pool", SERVED, "COUNT", "Children kept ready").default("2");
+    MAX_CHILDREN = Setting::new("max_children", SERVED, "COUNT", "Children at once, those kept ready among them")
+        .default("64");
+    POOL_IDLE = Setting::new("pool_idle", SERVED, "DURATION",
+        "After this long without a request only one child is kept ready").default("5m");
+    START_TIMEOUT = Setting::new("start_timeout", SERVED, "DURATION",
+        "Time for a child to be ready; npx may have to download it first").default("60s");
+    STOP_GRACE = Setting::new("stop_grace", SERVED, "DURATION",
+        "Time for a child to end after its stdin is closed, and again after SIGTERM").default("3s");
+    MAX_MESSAGE_BYTES = Setting::new("max_message_bytes", SERVED, "SIZE", "Longest message of the command")
+        .default("32MiB");
+    FILTER_LISTS = Setting::new("filter_lists", SERVED, "true|false",
+        "tools/list shows a caller only the tools that their scopes allow")
+        .kind(Kind::Switch).default("false");
+    DENIAL = Setting::new("denial", SERVED, "http|tool-error",
+        "How a missing scope is told: HTTP 403, or a tool error for clients that cannot step up")
+        .kind(Kind::Choice(&["http", "tool-error"])).default("http");
+    LEGACY_SSE = Setting::new("legacy_sse", SERVED, "true|false",
+        "Serve the HTTP+SSE transport of 2024-11-05 too, at PATH/sse")
+        .kind(Kind::Switch).default("false");
 
     AUTH = Setting::new("auth", AUTHORIZATION, "introspection|jwt|none",
         "Who decides about tokens; none lets everybody in, on loopback only; unset: introspection, if it is set up")
@@ -184,6 +231,21 @@ settings! {
         .kind(Kind::Choice(&["error", "warn", "info", "debug", "trace"])).default("info");
     LOG_FORMAT = Setting::new("log_format", OPERATIONS, "text|json", "How a log line looks")
         .kind(Kind::Choice(&["text", "json"])).default("text");
+}
+
+/// What only a served command has a use for.
+pub(super) static OF_COMMANDS: [&Setting; 9] =
+    [&WORKING_DIR, &ENV, &ISOLATION, &POOL, &MAX_CHILDREN, &POOL_IDLE, &START_TIMEOUT, &STOP_GRACE, &MAX_MESSAGE_BYTES];
+
+/// Whether each `[[server]]` may have its own.
+pub(super) fn is_per_server(setting: &Setting) -> bool {
+    let others = [&PATH, &COMMAND, &FILTER_LISTS, &DENIAL, &LEGACY_SSE, &RESOURCE_NAME, &RESOURCE_DOCUMENTATION];
+    OF_COMMANDS.iter().chain(&others).any(|known| known.key == setting.key)
+}
+
+/// Whether a `[[server]]` that leaves it out takes the one above the tables.
+pub(super) fn is_inherited(setting: &Setting) -> bool {
+    ![&PATH, &COMMAND].iter().any(|own| own.key == setting.key)
 }
 
 /// The variables of PropelAuth's own examples: the three of them alone are enough.

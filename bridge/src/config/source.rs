@@ -7,6 +7,8 @@ use std::fmt;
 pub enum Source {
     /// A flag, by its name without dashes.
     Flag(String),
+    /// What follows `--` on the command line.
+    Rest,
     /// An environment variable, by its name.
     Environment(String),
     /// A line of the file.
@@ -26,6 +28,7 @@ impl fmt::Display for Source {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Flag(name) => write!(f, "--{name}"),
+            Self::Rest => f.write_str("the command after --"),
             Self::Environment(name) => write!(f, "environment variable {name}"),
             Self::File { path, line } => write!(f, "{path}:{line}"),
             Self::Derived(why) => f.write_str(why),
@@ -34,10 +37,19 @@ impl fmt::Display for Source {
     }
 }
 
-/// A value as it was written. Never a secret.
-#[derive(Clone, Debug)]
+/// A value as it was written. It may hold a secret only where the setting is [`Kind::Variables`],
+/// and `Debug` shows its place alone.
+///
+/// [`Kind::Variables`]: crate::config::settings::Kind::Variables
+#[derive(Clone)]
 pub(super) struct Written {
     /// One text; or any number for a setting that takes many.
     pub(super) texts: Vec<String>,
     pub(super) source: Source,
+}
+
+impl fmt::Debug for Written {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.source.fmt(f)
+    }
 }

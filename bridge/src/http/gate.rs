@@ -16,19 +16,18 @@ use http::{
 use http_body_util::{BodyExt as _, LengthLimitError, Limited};
 use mcp_calculator::server::{Era, MODERN_VERSION};
 use tokio::time::Instant;
-use tracing::{debug, error, warn};
+use tracing::debug;
 
 use crate::{
     backend::Answer,
     config::Limits,
     http::{
+        bounds::Bounds,
         challenge::Challenges,
         headers::{self, Accepts},
         judge::Judge,
         metadata::ProtectedResourceMetadata,
         origin::{self, Origins},
-        places::Places,
-        rates::Rates,
         record::Record,
         respond::{self, Body, Refusal},
         sse,
@@ -41,7 +40,6 @@ use crate::{
     },
     resource::ResourceUri,
     telemetry::{
-        alarm::OncePerMinute,
         audit::Audit,
         metrics::{MethodLabel, Metrics},
     },
@@ -56,13 +54,13 @@ pub struct Gate {
     origins: Origins,
     trusted_proxies: Vec<IpAddr>,
     verifier: Arc<dyn TokenVerifier>,
-    unready_alarm: OncePerMinute,
     judge: Judge,
     relay: Relay,
     sessions: Arc<Sessions>,
     limits: Limits,
-    places: Places,
-    rates: Option<Rates>,
+    bounds: Bounds,
+    /// Its name in log and audit file, where there are several.
+    server: Option<Arc<str>>,
     metrics: Arc<Metrics>,
 }
 
@@ -76,6 +74,8 @@ pub struct Setup<'a> {
     pub bound: SocketAddr,
     /// Who issues the tokens; `None` without authorization.
     pub issuer: Option<&'a Issuer>,
+    /// What the server is called in log and audit file; `None` where there is no other.
+    pub server: Option<&'a str>,
     /// `resource_name` of the metadata.
     pub name: &'a str,
     /// `resource_documentation` of the metadata.
@@ -94,10 +94,10 @@ pub struct Setup<'a> {
     pub relay: Relay,
     /// Bounds.
     pub limits: Limits,
-    /// Whether principals are told apart, and each is bounded for the sake of the others.
-    pub limit_rates: bool,
+    /// The shares of users.
+    pub bounds: Bounds,
     /// The audit file.
-    pub audit: Option<Audit>,
+    pub audit: Option<Arc<Audit>>,
     /// Numbers.
     pub metrics: Arc<Metrics>,
 }
@@ -117,21 +117,32 @@ impl Gate {
             paths: [path.to_owned(), public_path.to_owned()],
             metadata: setup.issuer.map(|issuer| {
                 let scopes = policy.scopes();
-                ProtectedResourceMetadata::new(resource, path, issuer, scopes, setup.name, setup.documentation)
+                let metadata =
+                    ProtectedResourceMetadata::new(resource, path, issuer, scopes, setup.name, setup.documentation);
+                // Of several, none can speak for the root.
+                if setup.server.is_none() { metadata.at_the_root_too() } else { metadata }
             }),
             challenges: Challenges::new(resource, policy.scopes()),
             origins: Origins::new(resource, setup.bound, setup.allowed_hosts, setup.allowed_origins),
             trusted_proxies: setup.trusted_proxies.iter().map(IpAddr::to_canonical).collect(),
             verifier: setup.verifier,
-            unready_alarm: OncePerMinute::default(),
             judge: Judge { policy, audit: setup.audit, request_timeout: limits.request_timeout },
             relay: setup.relay,
             sessions: Arc::new(sessions),
-            places: Places::new(limits.max_concurrent_requests, setup.limit_rates),
-            rates: limits.rate_limit.filter(|_| setup.limit_rates).map(Rates::new),
+            bounds: setup.bounds,
+            server: setup.server.map(Into::into),
             limits,
             metrics,
         }
+    }
+
+    /// Whether requests to `path` are for this gate: to the endpoint itself, or to its metadata.
+    pub fn owns(&self, path: &str) -> bool {
+        self.is_endpoint(path) || self.metadata.as_ref().is_some_and(|metadata| metadata.is_at(path))
+    }
+
+    fn is_endpoint(&self, path: &str) -> bool {
+        self.paths.iter().any(|known| known == path)
     }
 
     /// Answers one HTTP request from `peer`. Dropping the future cancels the request.
@@ -141,14 +152,8 @@ impl Gate {
         B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
     {
         let (head, body) = request.into_parts();
-        match head.uri.path() {
-            "/healthz" => return respond::text(StatusCode::OK, "ok\n"),
-            "/readyz" => return self.readiness().await,
-            path => {
-                if let Some(metadata) = self.metadata.as_ref().filter(|metadata| metadata.is_at(path)) {
-                    return metadata.answer(&head.method);
-                }
-            }
+        if let Some(metadata) = self.metadata.as_ref().filter(|metadata| metadata.is_at(head.uri.path())) {
+            return metadata.answer(&head.method);
         }
         let client = origin::client_address(peer, &head.headers, &self.trusted_proxies);
         let mut record = Record::begin(client, Arc::clone(&self.metrics));
@@ -184,9 +189,10 @@ impl Gate {
             debug!(origin = ?head.headers.get(ORIGIN), "not an allowed origin; --allowed-origin adds one");
             return Err(Refusal::ForeignOrigin);
         }
-        if !self.paths.iter().any(|path| path == head.uri.path()) {
+        if !self.is_endpoint(head.uri.path()) {
             return Err(Refusal::NoSuchPath);
         }
+        record.server.clone_from(&self.server);
         if head.method == Method::OPTIONS {
             let mut response = respond::empty(StatusCode::NO_CONTENT);
             origin::answer_preflight(response.headers_mut(), &head.headers);
@@ -199,9 +205,9 @@ impl Gate {
         let _counted = self.metrics.request_in_flight();
         let (token, verified) = self.authenticate(&head.headers).await?;
         // After the token, so that strangers whose tokens are being asked about take nobody's place.
-        let _place = self.places.take(&verified).ok_or(Refusal::Overloaded)?;
+        let _place = self.bounds.places.take(&verified).ok_or(Refusal::Overloaded)?;
         record.caller = Some(Arc::clone(&verified));
-        if let Some(rates) = &self.rates {
+        if let Some(rates) = &self.bounds.rates {
             rates.check(&verified).map_err(Refusal::RateLimited)?;
         }
         match head.method {
@@ -380,49 +386,19 @@ impl Gate {
         page.to_str().is_ok_and(|page| self.origins.allows(page))
     }
 
-    /// Strangers are told a category; the log says more.
-    async fn readiness(&self) -> Response<Body> {
-        let (status, body) = match self.verifier.ready().await {
-            Ok(()) => (StatusCode::OK, serde_json::json!({ "ready": true })),
-            Err(NotReady { reason, detail }) => {
-                if self.unready_alarm.is_due() {
-                    warn!(detail, "not ready: {reason}");
-                }
-                (StatusCode::SERVICE_UNAVAILABLE, serde_json::json!({ "ready": false, "reason": reason }))
-            }
-        };
-        respond::json(status, body.to_string().into())
+    /// Whether tokens can be verified.
+    pub(super) async fn ready(&self) -> Result<(), NotReady> {
+        self.verifier.ready().await
     }
 
     /// Forgets what has been idle for too long. To be called now and then.
-    pub fn tidy(&self) {
+    pub(super) fn tidy(&self) {
         self.sessions.end_idle(Instant::now());
-        if let Some(rates) = &self.rates {
-            rates.tidy();
-        }
     }
 
     /// Ends the streams that would otherwise outlive every drain.
-    pub fn end_streams(&self) {
+    pub(super) fn end_streams(&self) {
         self.sessions.end_streams();
-    }
-
-    /// Opens the audit file again, after a log rotation.
-    pub async fn reopen_audit(&self) {
-        if let Some(audit) = &self.judge.audit
-            && let Err(failure) = audit.reopen().await
-        {
-            error!(error = %failure, "cannot open the audit file again; records go to the old one");
-        }
-    }
-
-    /// Writes down what is still waiting for the audit file.
-    pub async fn close_audit(&self) {
-        if let Some(audit) = &self.judge.audit
-            && let Err(failure) = audit.shutdown().await
-        {
-            error!(error = %failure, "audit records may be lost");
-        }
     }
 }
 

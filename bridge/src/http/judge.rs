@@ -1,6 +1,9 @@
 //! The policy's verdict on one request, written down before anything runs.
 
-use std::time::{Duration, SystemTime};
+use std::{
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 
 use http::StatusCode;
 use tokio::time::timeout;
@@ -16,7 +19,7 @@ use crate::{
 /// The policy, and the file that its verdicts are written to.
 pub(super) struct Judge {
     pub(super) policy: Policy,
-    pub(super) audit: Option<Audit>,
+    pub(super) audit: Option<Arc<Audit>>,
     /// How long a record may wait for the disk.
     pub(super) request_timeout: Duration,
 }
@@ -47,6 +50,7 @@ impl Judge {
             let entry = audit::Record {
                 time: SystemTime::now(),
                 request_id: &record.request_id,
+                server: record.server.as_deref(),
                 subject: caller.subject.as_deref(),
                 client_id: caller.client_id.as_deref(),
                 email: caller.email.as_deref(),

@@ -15,7 +15,7 @@ use crate::{
 #[derive(Debug)]
 pub(super) struct ProtectedResourceMetadata {
     document: Bytes,
-    paths: [String; 3],
+    paths: Vec<String>,
 }
 
 /// What the document says (RFC 9728 §2). An empty array is left out, as the section demands.
@@ -51,14 +51,15 @@ impl ProtectedResourceMetadata {
         };
         let document = serde_json::to_vec(&document).expect("strings always serialise").into();
         let local = if path == "/" { "" } else { path };
-        let paths = [
-            format!("{METADATA_PREFIX}{}", resource.path()),
-            // A proxy may strip the public prefix.
-            format!("{METADATA_PREFIX}{local}"),
-            // Clients that know only the root.
-            METADATA_PREFIX.to_owned(),
-        ];
+        // A proxy may strip the public prefix.
+        let paths = [resource.path(), local].map(|path| format!("{METADATA_PREFIX}{path}")).into();
         Self { document, paths }
+    }
+
+    /// The same, for clients that look at the root only.
+    pub(super) fn at_the_root_too(mut self) -> Self {
+        self.paths.push(METADATA_PREFIX.to_owned());
+        self
     }
 
     /// Whether the document is served at `path`.
@@ -96,6 +97,8 @@ mod tests {
         let issuer = Issuer::new("https://as.example/oauth/2.1");
         let scopes = "op:add op:sub".parse().expect("valid");
         let metadata = ProtectedResourceMetadata::new(&resource, "/mcp", &issuer, &scopes, "Calculator", None);
+        assert!(!metadata.is_at("/.well-known/oauth-protected-resource"));
+        let metadata = metadata.at_the_root_too();
         assert_eq!(
             std::str::from_utf8(&metadata.document).expect("UTF-8"),
             r#"{"resource":"https://h.example/base/mcp","authorization_servers":["https://as.example/oauth/2.1"],"scopes_supported":["op:add","op:sub"],"bearer_methods_supported":["header"],"resource_name":"Calculator"}"#

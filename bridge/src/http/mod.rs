@@ -1,5 +1,6 @@
 //! The network side: sockets, one request's way, answers.
 
+pub mod bounds;
 mod challenge;
 pub mod gate;
 mod headers;
@@ -12,4 +13,5 @@ mod rates;
 mod record;
 mod respond;
 pub mod server;
+pub mod site;
 mod sse;

@@ -26,6 +26,8 @@ pub(super) struct Record {
     pub(super) request_id: String,
     /// Whose it is, once the token is verified.
     pub(super) caller: Option<Arc<VerifiedToken>>,
+    /// Which server it is for, where there are several.
+    pub(super) server: Option<Arc<str>>,
     /// How it is counted.
     pub(super) label: MethodLabel,
     /// The JSON-RPC method where the label does not say it, fit for a log.
@@ -52,6 +54,7 @@ impl Record {
         Self {
             request_id: format!("{:08x}-{:x}", *PROCESS, NEXT.fetch_add(1, Ordering::Relaxed)),
             caller: None,
+            server: None,
             label: MethodLabel::Unread,
             other_method: None,
             target: None,
@@ -97,6 +100,7 @@ impl Drop for Record {
         info!(
             request_id = self.request_id,
             client = %self.client,
+            server = self.server.as_deref(),
             subject = caller.and_then(|caller| caller.subject.as_deref()),
             client_id = caller.and_then(|caller| caller.client_id.as_deref()),
             method = self.other_method.as_deref().unwrap_or(self.label.as_str()),
@@ -197,7 +201,7 @@ mod tests {
     #[test]
     fn what_is_not_known_is_not_there() {
         let (event, metrics) = logged(|record| record.status = Some(StatusCode::UNAUTHORIZED));
-        for name in ["subject", "client_id", "tool", "missing", "cause"] {
+        for name in ["server", "subject", "client_id", "tool", "missing", "cause"] {
             assert!(event.get(name).is_none(), "{name} in {event}");
         }
         assert_eq!((&event["method"], &event["decision"]), (&"unread".into(), &"refused".into()));

@@ -37,7 +37,7 @@ use tracing::{debug, info, warn};
 
 use crate::{
     config::{Limits, TlsFiles},
-    http::{gate::Gate, quiet::Activity},
+    http::{quiet::Activity, site::Site},
     telemetry::metrics::{self, Metrics},
 };
 
@@ -62,7 +62,7 @@ const QUIET_NOTICE: Duration = Duration::from_secs(1);
 
 /// What one connection needs, shared by all.
 struct Shared {
-    gate: Arc<Gate>,
+    site: Arc<Site>,
     limits: Limits,
     tls: Option<TlsAcceptor>,
     metrics: Arc<Metrics>,
@@ -72,12 +72,12 @@ struct Shared {
     idle_closing: CancellationToken,
 }
 
-/// Serves `gate` on `listener` until `shutdown`, then drains for at most the drain time-out.
+/// Serves `site` on `listener` until `shutdown`, then drains for at most the drain time-out.
 ///
 /// Every connection's task is joined before this returns, or aborted when the time-out has passed.
 pub async fn serve(
     listener: TcpListener,
-    gate: Arc<Gate>,
+    site: Arc<Site>,
     limits: Limits,
     tls: Option<TlsAcceptor>,
     metrics: Arc<Metrics>,
@@ -88,7 +88,7 @@ pub async fn serve(
     let drain_timeout = limits.drain_timeout;
     let aborting = CancellationToken::new();
     let shared = Arc::new(Shared {
-        gate: Arc::clone(&gate),
+        site: Arc::clone(&site),
         limits,
         tls,
         metrics,
@@ -108,7 +108,7 @@ pub async fn serve(
         let slot = tokio::select! {
             () = shutdown.cancelled() => break,
             _ = tidy.tick() => {
-                gate.tidy();
+                site.tidy();
                 continue;
             }
             // Without a free slot nothing is accepted: the system's queue holds the rest.
@@ -116,7 +116,7 @@ pub async fn serve(
         };
         tokio::select! {
             () = shutdown.cancelled() => break,
-            _ = tidy.tick() => gate.tidy(),
+            _ = tidy.tick() => site.tidy(),
             accepted = listener.accept() => match accepted {
                 Ok((stream, peer)) => start(stream, peer, slot),
                 Err(error) => {
@@ -135,7 +135,7 @@ pub async fn serve(
         start(stream, peer, slot);
     }
     drop(listener);
-    gate.end_streams();
+    site.end_streams();
     connections.close();
     let drained = async {
         if timeout(DRAIN_NOTICE, connections.wait()).await.is_err() {
@@ -148,7 +148,7 @@ pub async fn serve(
         aborting.cancel();
         connections.wait().await;
     }
-    gate.close_audit().await;
+    site.close_audit().await;
 }
 
 async fn connection(stream: TcpStream, peer: SocketAddr, shared: Arc<Shared>) {
@@ -208,7 +208,7 @@ where
         let (shared, asked) = (Arc::clone(shared), http2.then(|| activity.asked()));
         async move {
             let version = request.version();
-            let mut response = shared.gate.handle(request, peer).await;
+            let mut response = shared.site.handle(request, peer).await;
             if version < Version::HTTP_2 && shared.closing.load(Ordering::Relaxed) {
                 response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
             }

@@ -43,6 +43,8 @@ pub struct Record<'a> {
     pub time: SystemTime,
     /// The request's identifier in our log; never the peer's JSON-RPC id.
     pub request_id: &'a str,
+    /// The server that was asked, where there are several.
+    pub server: Option<&'a str>,
     /// `sub` of the verified token.
     pub subject: Option<&'a str>,
     /// `client_id` of the verified token.
@@ -228,6 +230,8 @@ fn line(record: &Record<'_>, arguments: bool) -> Vec<u8> {
         time: String,
         request_id: Cow<'a, str>,
         #[serde(skip_serializing_if = "Option::is_none")]
+        server: Option<Cow<'a, str>>,
+        #[serde(skip_serializing_if = "Option::is_none")]
         subject: Option<Cow<'a, str>>,
         #[serde(skip_serializing_if = "Option::is_none")]
         client_id: Option<Cow<'a, str>>,
@@ -249,6 +253,7 @@ fn line(record: &Record<'_>, arguments: bool) -> Vec<u8> {
     let line = Line {
         time: humantime::format_rfc3339_millis(record.time).to_string(),
         request_id: cut(record.request_id),
+        server: record.server.map(cut),
         subject: record.subject.map(cut),
         client_id: record.client_id.map(cut),
         email: record.email.map(cut),

@@ -78,22 +78,45 @@ pub enum LogError {
 pub struct Log(Lines);
 
 impl Log {
-    /// Says where the server listens, in one line that no log level hides.
+    /// Says where each server listens, in one line that no log level hides.
     ///
-    /// Scripts and service managers wait for this line and read the address from it.
-    pub fn listening(&self, url: &str, resource: &str, metrics_url: Option<&str>) {
+    /// Scripts and service managers wait for this line and read the address from it. As JSON, `url`
+    /// and `resource` are those of the first; where there are several, `servers` has all of them.
+    pub fn listening(&self, places: &[Listening], metrics_url: Option<&str>) {
         let line = if self.0.0.json {
-            let mut line = serde_json::json!({ "message": "listening", "url": url, "resource": resource });
+            let mut line = serde_json::json!({ "message": "listening" });
+            if let Some(Listening { url, resource, .. }) = places.first() {
+                line["url"] = url.as_str().into();
+                line["resource"] = resource.as_str().into();
+            }
             if let Some(metrics_url) = metrics_url {
                 line["metrics_url"] = metrics_url.into();
+            }
+            if places.len() > 1 {
+                let all = places.iter().map(|Listening { name, url, resource }| {
+                    serde_json::json!({ "name": name, "url": url, "resource": resource })
+                });
+                line["servers"] = all.collect();
             }
             format!("{line}\n")
         } else {
             let metrics = metrics_url.map(|url| format!(" (metrics on {url})")).unwrap_or_default();
-            format!("mcp-bridge: listening on {url}{metrics}\n")
+            let urls: Vec<&str> = places.iter().map(|place| place.url.as_str()).collect();
+            format!("mcp-bridge: listening on {}{metrics}\n", urls.join(", "))
         };
         self.0.0.push(line.as_bytes());
     }
+}
+
+/// Where one server listens.
+#[derive(Clone, Debug)]
+pub struct Listening {
+    /// What it is called.
+    pub name: String,
+    /// Its local URL.
+    pub url: String,
+    /// The identifier of what it protects.
+    pub resource: String,
 }
 
 impl Drop for Log {

@@ -7,7 +7,7 @@ use std::{
 
 use tracing::level_filters::LevelFilter;
 
-use super::{LOST_LINES, Lines, Log, QUEUE_MAX_BYTES, Queue, subscriber, write_patiently};
+use super::{LOST_LINES, Lines, Listening, Log, QUEUE_MAX_BYTES, Queue, subscriber, write_patiently};
 
 /// Long enough that only a hang reaches it.
 const HANG: Duration = Duration::from_secs(20);
@@ -77,26 +77,39 @@ fn a_peer_cannot_forge_a_line() {
 
 #[test]
 fn listening_is_one_line_in_either_format() {
-    let line = |json, metrics| {
+    let line = |json, count, metrics| {
         let lines = Lines::new(json, false);
         // Not dropped, because nothing drains this queue.
         let log = std::mem::ManuallyDrop::new(Log(lines.clone()));
-        log.listening("http://127.0.0.1:1/mcp", "https://h.example/mcp", metrics);
+        let place = |name: &str, url: &str| Listening {
+            name: name.into(),
+            url: url.into(),
+            resource: "https://h.example/mcp".into(),
+        };
+        let places = [place("a", "http://127.0.0.1:1/mcp"), place("b", "http://127.0.0.1:1/b")];
+        log.listening(&places[..count], metrics);
         String::from_utf8(taken(&lines.0)).expect("UTF-8")
     };
     let metrics = Some("http://127.0.0.1:2/metrics");
-    assert_eq!(line(false, None), "mcp-bridge: listening on http://127.0.0.1:1/mcp\n");
+    assert_eq!(line(false, 1, None), "mcp-bridge: listening on http://127.0.0.1:1/mcp\n");
     assert_eq!(
-        line(false, metrics),
+        line(false, 1, metrics),
         "mcp-bridge: listening on http://127.0.0.1:1/mcp (metrics on http://127.0.0.1:2/metrics)\n"
     );
-    let json = |metrics| serde_json::from_str::<serde_json::Value>(&line(true, metrics)).expect("JSON");
+    let json = |count, metrics| serde_json::from_str::<serde_json::Value>(&line(true, count, metrics)).expect("JSON");
     let mut expected = serde_json::json!({
         "message": "listening", "url": "http://127.0.0.1:1/mcp", "resource": "https://h.example/mcp",
     });
-    assert_eq!(json(None), expected);
+    assert_eq!(json(1, None), expected);
     expected["metrics_url"] = "http://127.0.0.1:2/metrics".into();
-    assert_eq!(json(metrics), expected);
+    assert_eq!(json(1, metrics), expected);
+    let several = "mcp-bridge: listening on http://127.0.0.1:1/mcp, http://127.0.0.1:1/b\n";
+    assert_eq!(line(false, 2, None), several);
+    expected["servers"] = serde_json::json!([
+        { "name": "a", "url": "http://127.0.0.1:1/mcp", "resource": "https://h.example/mcp" },
+        { "name": "b", "url": "http://127.0.0.1:1/b", "resource": "https://h.example/mcp" },
+    ]);
+    assert_eq!(json(2, metrics), expected);
 }
 
 /// A stderr that takes nothing until it is told to, and then reports what it takes.

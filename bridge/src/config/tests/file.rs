@@ -24,7 +24,13 @@ fn files_that_are_wrong() {
     );
     check_file("public-url = \"\"\n", &["did you mean `public_url`?"]);
     check_file("config = \"x\"\n", &["`config` is not a setting"]);
-    check_file("[server]\nlisten = 1\n", &["bridge.toml:1: `server` is not a setting; `mcp-bridge serve --help`"]);
+    check_file("[tls]\nlisten = 1\n", &["bridge.toml:1: `tls` is not a setting; `mcp-bridge serve --help`"]);
+    check_file("[server]\nlisten = 1\n", &["bridge.toml:1: write each server as [[server]]"]);
+    check_file("command = \"npx -y x\"\n", &["bridge.toml:1: `command` takes a list, like [\"npx\", \"-y\", "]);
+    check_file("command = []\n", &["bridge.toml:1: `command`: the program's name is empty"]);
+    check_file("command = [\"\", \"x\"]\n", &["bridge.toml:1: `command`: the program's name is empty"]);
+    check_file("command = [\"x\", \"a\\u0000\"]\n", &["bridge.toml:1: `command`: there is a NUL in it"]);
+    check_file("working_dir = \"/dev/null\"\n", &["bridge.toml:1: `working_dir`: `/dev/null` is not a directory"]);
     check_file("path = 1.5\n", &["bridge.toml:1: `path` takes a text or a whole number"]);
     check_file("path = [\"/mcp\"]\n", &["`path` takes one value, not a list"]);
     check_file("[path]\n", &["`path` takes one value, not a table"]);
@@ -90,7 +96,7 @@ scopes = []
             policy::RawRule { prompt: Some("*".into()), line: 10, ..Default::default() },
         ],
     };
-    assert_eq!(config.policy, Some(expected));
+    assert_eq!(only(&config).policy, Some(expected));
 }
 
 #[test]

@@ -5,12 +5,15 @@ use std::{fs, path::PathBuf};
 use proptest::prelude::*;
 
 use super::{
+    policy::RawPolicy,
+    server::Served,
     settings::{ALL, Kind, Setting},
     *,
 };
 
 mod auth;
 mod file;
+mod servers;
 
 const PROPELAUTH: [(&str, &str); 3] = [
     ("PROPELAUTH_AUTH_URL", "https://auth.example.com"),
@@ -79,12 +82,25 @@ fn introspection(config: &Config) -> &Introspection {
     }
 }
 
+/// The one server that there is.
+#[track_caller]
+fn only(config: &Config) -> &Server {
+    assert_eq!(config.servers.len(), 1, "{config:?}");
+    &config.servers[0]
+}
+
+/// The resource of the one server that there is.
+fn resource(config: &Config) -> String {
+    config.resource(only(config), config.listen).expect("checked with the settings").as_str().to_owned()
+}
+
 #[test]
 fn defaults_are_safe() {
     let Loaded { config, warnings, .. } = good(&[("auth", "none")], &[]);
     assert_eq!(config.listen.to_string(), "127.0.0.1:8808");
-    assert_eq!((config.path.as_str(), config.public_url.as_deref()), ("/mcp", None));
-    assert_eq!(config.resource(config.listen).expect("valid").as_str(), "http://127.0.0.1:8808/mcp");
+    assert_eq!((only(&config).path.as_str(), config.public_url.as_deref()), ("/mcp", None));
+    assert!(matches!(only(&config).served, Served::Calculator) && only(&config).policy.is_none());
+    assert_eq!(resource(&config), "http://127.0.0.1:8808/mcp");
     assert!(config.allowed_origins.is_empty() && config.allowed_hosts.is_empty() && config.trusted_proxies.is_empty());
     assert!(config.tls.is_none() && config.metrics_listen.is_none() && config.audit.is_none());
     assert_eq!(config.log, Log { level: Level::INFO, format: LogFormat::Text });
@@ -114,6 +130,24 @@ fn values_that_cannot_be_used() {
         ("listen", "0.0.0.0:8808", "--listen: not a loopback address, so clients need public_url"),
         ("path", "mcp", "--path: the path must begin with `/`"),
         ("path", "/a\"b", "--path: the path must"),
+        ("path", "/healthz", "--path: /healthz, /readyz, /.well-known, /oauth are the bridge's own"),
+        ("path", "/oauth/x", "--path: /healthz, /readyz"),
+        ("working-dir", "/nonexistent", "--working-dir: cannot use `/nonexistent`: "),
+        ("isolation", "none", "--isolation: `none` is not an isolation; use request, session or shared"),
+        ("pool", "-1", "--pool: `-1` is not a whole number"),
+        ("pool", "65", "--pool: 65 children cannot be kept ready: pool is 65 and max_children is 64"),
+        ("max-children", "0", "--max-children: 0 is not between 1"),
+        ("max-children", "1", "--max-children: 2 children cannot be kept ready: pool is 2 and max_children is 1"),
+        ("pool-idle", "0s", "--pool-idle: `0s` is not between 1s"),
+        ("start-timeout", "60", "--start-timeout: `60` is not a duration"),
+        ("stop-grace", "3", "--stop-grace: `3` is not a duration"),
+        ("max-message-bytes", "1", "--max-message-bytes: 1 bytes is not between 1024"),
+        ("env", "1X", "--env: a variable is NAME=VALUE or NAME"),
+        ("env", "MCP_BRIDGE_CONFIG", "--env: `MCP_BRIDGE_CONFIG` is the bridge's own"),
+        ("env", "propelauth_x", "--env: `propelauth_x` is the bridge's own"),
+        ("filter-lists", "yes", "--filter-lists: `yes` is neither true nor false"),
+        ("denial", "403", "--denial: `403` is not a way to deny; use http or tool-error"),
+        ("legacy-sse", "1", "--legacy-sse: `1` is neither true nor false"),
         ("public-url", "http://h.example", "--public-url: plain http"),
         ("public-url", "https://h.example/?q", "--public-url: a query or fragment"),
         ("public-url", "https://H.example", "--public-url: clients compare this URL byte for byte"),
@@ -199,13 +233,13 @@ fn good_values_reach_the_configuration() {
         ("log-format", "json"),
     ];
     let Loaded { config, warnings, .. } = good(&written, &PROPELAUTH);
-    assert_eq!(config.resource(config.listen).expect("valid").as_str(), "https://h.example/prefix/x");
+    assert_eq!(resource(&config), "https://h.example/prefix/x");
     assert_eq!(config.tls, Some(TlsFiles { cert: PathBuf::from(&cert), key: PathBuf::from(&key) }));
     assert!(introspection(&config).cache.is_zero() && introspection(&config).require_exp);
     assert_eq!(config.allowed_origins, ["https://a.example", "http://localhost:6274"]);
     assert_eq!(config.allowed_hosts, ["h.example:1"]);
     assert_eq!(config.trusted_proxies, ["::1".parse::<IpAddr>().expect("an address")]);
-    assert_eq!(config.resource_name.as_deref(), Some("Büro"));
+    assert_eq!(only(&config).resource_name.as_deref(), Some("Büro"));
     assert_eq!(config.limits.rate_limit, None);
     assert_eq!(config.audit, Some(Audit { path: "audit.jsonl".into(), arguments: true }));
     assert_eq!(config.log, Log { level: Level::TRACE, format: LogFormat::Json });
@@ -265,7 +299,7 @@ fn each_limit_reads_its_own_setting() {
 #[test]
 fn the_resource_follows_the_bound_address() {
     let resource = |config: &Config, bound: &str| {
-        config.resource(bound.parse().expect("an address")).expect("valid").as_str().to_owned()
+        config.resource(only(config), bound.parse().expect("an address")).expect("valid").as_str().to_owned()
     };
     let plain = good(&[("auth", "none"), ("listen", "[::1]:0")], &[]).config;
     let port_0 = good(&[("auth", "none"), ("listen", "127.0.0.1:0")], &[]).to_string();
@@ -303,10 +337,10 @@ fn a_flag_wins_over_environment_over_file_each_key_by_itself() {
         ("MCP_BRIDGE_ALLOWED_ORIGIN", "https://a.example, https://b.example,"),
     ];
     let Loaded { config, report, .. } = good(&[("auth", "none"), ("path", "/flag")], &environment);
-    assert_eq!((config.path.as_str(), config.log.level, config.limits.max_sessions), ("/flag", Level::DEBUG, 7));
+    assert_eq!((only(&config).path.as_str(), config.log.level, config.limits.max_sessions), ("/flag", Level::DEBUG, 7));
     assert_eq!(config.allowed_origins, ["https://a.example", "https://b.example"]);
     let source = |key: &str| {
-        let row = report.0.iter().find(|row| row.key == key).expect("every setting has a row");
+        let row = report.rows.iter().find(|row| row.key == key).expect("every setting has a row");
         files.neutral(&row.source)
     };
     assert_eq!(source("path"), "--path");
@@ -386,7 +420,7 @@ fn the_report_of_bad_settings() {
 fn every_setting_is_read_and_spelled_once() {
     // A setting that nothing reads would take any text without a word.
     let unreadable = "\u{1}";
-    for setting in ALL.iter().filter(|setting| setting.has_flag()) {
+    for setting in ALL.iter().filter(|setting| setting.has_flag() && setting.kind != Kind::Command) {
         let found = load_from(&[(&setting.flag_name(), unreadable)], &PROPELAUTH);
         let is_path = setting.kind == Kind::File;
         let text = found.as_ref().err().map(ToString::to_string).unwrap_or_default();
@@ -413,9 +447,9 @@ proptest! {
 
     #[test]
     fn no_toml_with_our_keys_panics(
-        keys in proptest::collection::vec(("(policy|rule|tool|when|scopes|listen|allowed_origin|max_sessions)(\\.(rule|when|tool))?",
+        keys in proptest::collection::vec(("(policy|rule|tool|when|scopes|listen|allowed_origin|max_sessions|server|name|path|command|env)(\\.(rule|when|tool|policy))?",
             "(\"[a-z\"]{0,9}\"|[0-9x_e.-]{0,25}|\\[{1,4}1?\\]{0,4}|\\{ ?a ?= ?[1\"]? ?\\})"), 0..6),
-        header in "(\\[{1,2}(policy|policy\\.rule|listen|x)\\]{1,2})?",
+        header in "(\\[{1,2}(policy|policy\\.rule|server|server\\.policy|listen|x)\\]{1,2})?",
     ) {
         let body: String = keys.iter().map(|(key, value)| format!("{key} = {value}\n")).collect();
         let _ = crate::config::file::parse(&format!("{header}\n{body}"), "bridge.toml", &mut Vec::new());
@@ -425,7 +459,7 @@ proptest! {
     fn no_environment_panics(entries in proptest::collection::vec(any_entry(), 0..6)) {
         let variables = entries.into_iter().map(|(setting, text)| (setting.variable().into(), text.into()));
         if let Ok(loaded) = load(&Flags::default(), variables) {
-            loaded.config.resource(loaded.config.listen).expect("checked with the settings");
+            resource(&loaded.config);
             let _ = loaded.to_string();
         }
     }

@@ -16,6 +16,7 @@ fn record(request_id: &str) -> Record<'_> {
     Record {
         time: SystemTime::UNIX_EPOCH + Duration::from_millis(1_700_000_000_007),
         request_id,
+        server: None,
         subject: Some("user-1"),
         client_id: None,
         email: None,
@@ -56,6 +57,7 @@ fn counted(metrics: &Metrics, outcome: &str) -> String {
 fn a_record_says_who_what_and_whether() {
     let missing = "op:div op:add".parse().expect("scopes");
     let full = Record {
+        server: Some("math"),
         client_id: Some("claude"),
         email: Some("a@b.example"),
         decision: Decision::Refused,
@@ -65,7 +67,7 @@ fn a_record_says_who_what_and_whether() {
     };
     assert_eq!(
         written(&full, false).0,
-        "{\"time\":\"2023-11-14T22:13:20.007Z\",\"request_id\":\"r-1\",\"subject\":\"user-1\",\"client_id\":\"claude\",\
+        "{\"time\":\"2023-11-14T22:13:20.007Z\",\"request_id\":\"r-1\",\"server\":\"math\",\"subject\":\"user-1\",\"client_id\":\"claude\",\
          \"email\":\"a@b.example\",\"method\":\"tools/call\",\"tool\":\"calculator\",\"operation\":\"divide\",\
          \"decision\":\"refused\",\"missing\":\"op:div op:add\",\"status\":403}\n"
     );

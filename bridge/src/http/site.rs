@@ -1,0 +1,106 @@
+//! All endpoints behind one listener: health, and to which gate a request goes.
+
+use std::{net::IpAddr, sync::Arc};
+
+use bytes::Bytes;
+use futures_util::future::join_all;
+use http::{Request, Response, StatusCode};
+use tracing::{error, warn};
+
+use crate::{
+    http::{
+        bounds::Bounds,
+        gate::Gate,
+        respond::{self, Body},
+    },
+    telemetry::{alarm::OncePerMinute, audit::Audit},
+    token::NotReady,
+};
+
+/// All endpoints behind one listener, and what they share.
+pub struct Site {
+    /// By the server's name; at least one.
+    gates: Vec<(String, Gate)>,
+    bounds: Bounds,
+    audit: Option<Arc<Audit>>,
+    unready_alarm: OncePerMinute,
+}
+
+impl Site {
+    /// A site of `gates`, each under its server's name; `bounds` and `audit` are those that the gates
+    /// were made with. No two gates own one path.
+    ///
+    /// # Panics
+    /// Without a gate.
+    pub fn new(gates: Vec<(String, Gate)>, bounds: Bounds, audit: Option<Arc<Audit>>) -> Self {
+        assert!(!gates.is_empty(), "there is something to serve");
+        Self { gates, bounds, audit, unready_alarm: OncePerMinute::default() }
+    }
+
+    /// Answers one HTTP request from `peer`. Dropping the future cancels the request.
+    pub async fn handle<B>(&self, request: Request<B>, peer: IpAddr) -> Response<Body>
+    where
+        B: http_body::Body<Data = Bytes> + Send,
+        B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+    {
+        let path = request.uri().path();
+        match path {
+            "/healthz" => return respond::text(StatusCode::OK, "ok\n"),
+            "/readyz" => return self.readiness().await,
+            _ => {}
+        }
+        let owner = self.gates.iter().find(|(_, gate)| gate.owns(path));
+        // Where nobody is at home any gate can say so, after it has looked at Host and Origin: those
+        // are the same for all.
+        let (_, gate) = owner.unwrap_or(&self.gates[0]);
+        gate.handle(request, peer).await
+    }
+
+    /// Ready when every gate is. Strangers are told a category; the log says more.
+    async fn readiness(&self) -> Response<Body> {
+        let found = join_all(self.gates.iter().map(|(_, gate)| gate.ready())).await;
+        let unready = self.gates.iter().zip(found).filter_map(|((name, _), ready)| Some((name, ready.err()?)));
+        let unready: Vec<(&String, NotReady)> = unready.collect();
+        if unready.is_empty() {
+            return respond::json(StatusCode::OK, serde_json::json!({ "ready": true }).to_string().into());
+        }
+        let of = |name: &str| if self.gates.len() > 1 { format!("{name}: ") } else { String::new() };
+        if self.unready_alarm.is_due() {
+            for (name, NotReady { reason, detail }) in &unready {
+                warn!(detail, "not ready: {}{reason}", of(name));
+            }
+        }
+        let reasons: Vec<String> = unready.iter().map(|(name, why)| format!("{}{}", of(name), why.reason)).collect();
+        let body = serde_json::json!({ "ready": false, "reason": reasons.join("; ") });
+        respond::json(StatusCode::SERVICE_UNAVAILABLE, body.to_string().into())
+    }
+
+    /// Forgets what has been idle for too long. To be called now and then.
+    pub fn tidy(&self) {
+        self.gates.iter().for_each(|(_, gate)| gate.tidy());
+        self.bounds.tidy();
+    }
+
+    /// Ends the streams that would otherwise outlive every drain.
+    pub fn end_streams(&self) {
+        self.gates.iter().for_each(|(_, gate)| gate.end_streams());
+    }
+
+    /// Opens the audit file again, after a log rotation.
+    pub async fn reopen_audit(&self) {
+        if let Some(audit) = &self.audit
+            && let Err(failure) = audit.reopen().await
+        {
+            error!(error = %failure, "cannot open the audit file again; records go to the old one");
+        }
+    }
+
+    /// Writes down what is still waiting for the audit file.
+    pub async fn close_audit(&self) {
+        if let Some(audit) = &self.audit
+            && let Err(failure) = audit.shutdown().await
+        {
+            error!(error = %failure, "audit records may be lost");
+        }
+    }
+}

@@ -1,0 +1,189 @@
+//! Modern tools, and a prompt, that need input from the client and get it in another round.
+
+use std::hash::{DefaultHasher, Hash, Hasher};
+
+use serde_json::{Value, json};
+
+use crate::{
+    modern::CLIENT_CAPABILITIES,
+    server::{Call, Era},
+    tools::{Tool, say, schema},
+    wire::{Failure, Object, Outcome, Reply, field},
+};
+
+pub(crate) const PROMPT: &str = "test_input_required_result_prompt";
+
+/// The same in every process: the next round may come to another one.
+const STATE_KEY: &str = "a secret that everybody can read, as befits a test";
+
+pub(crate) const TOOLS: &[Tool] = &[
+    Tool::new("test_input_required_result_elicitation", "Asks for a name", |call| {
+        let ask = [("user_name", name("What is your name?"))];
+        round(call, &ask, None, |inputs| format!("Hello, {}!", words(&inputs[0]["content"]["name"])))
+    })
+    .only(Era::Modern),
+    Tool::new("test_input_required_result_sampling", "Asks the client's model", |call| {
+        let ask = [("capital_question", sample("What is the capital of France?", 100))];
+        round(call, &ask, None, |inputs| words(&inputs[0]["content"]["text"]))
+    })
+    .only(Era::Modern),
+    Tool::new("test_input_required_result_list_roots", "Asks for the client's roots", |call| {
+        round(call, &[("client_roots", roots())], None, |inputs| format!("Roots: {}", inputs[0]["roots"]))
+    })
+    .only(Era::Modern),
+    Tool::new("test_input_required_result_request_state", "Wants its state back", confirm).only(Era::Modern),
+    Tool::new("test_input_required_result_tampered_state", "Wants its state back untouched", confirm).only(Era::Modern),
+    Tool::new("test_input_required_result_multiple_inputs", "Asks for three things at once", |call| {
+        let ask = [
+            ("user_name", name("What is your name?")),
+            ("greeting", sample("Generate a greeting", 50)),
+            ("client_roots", roots()),
+        ];
+        round(call, &ask, Some(1), |inputs| {
+            format!("{} {}", words(&inputs[1]["content"]["text"]), words(&inputs[0]["content"]["name"]))
+        })
+    })
+    .only(Era::Modern),
+    Tool::new("test_input_required_result_multi_round", "Asks twice", multi_round).only(Era::Modern),
+    Tool::new("test_input_required_result_capabilities", "Asks for what the client declared only", |call| {
+        let all = [("greeting", sample("Generate a greeting", 50)), ("user_name", name("What is your name?"))];
+        let can: Vec<_> = all.into_iter().filter(|(_, request)| call.client_can(capability(request))).collect();
+        round(call, &can, None, |inputs| format!("inputs: {}", inputs.len()))
+    })
+    .only(Era::Modern),
+    Tool::new("test_streaming_elicitation", "Reports progress, then asks for a name", |call| {
+        call.progress(1, 2);
+        round(call, &[("user_name", name("What is your name?"))], None, |_| "Done.".to_owned())
+    })
+    .only(Era::Modern),
+    Tool::new("test_missing_capability", "Needs a client with sampling", |call| match call.client_can("sampling") {
+        true => say("The client has sampling."),
+        false => Err(lacks("sampling")),
+    })
+    .only(Era::Modern),
+];
+
+/// The prompt of this module, or `None` for another one.
+pub(crate) fn prompt(params: &Object) -> Result<Option<Value>, Failure> {
+    if field::<String>(params, "name").as_deref() != Some(PROMPT) {
+        return Ok(None);
+    }
+    let meta: Object = field(params, "_meta").unwrap_or_default();
+    let declared: Value = field(&meta, CLIENT_CAPABILITIES).unwrap_or_default();
+    if !declared["elicitation"].is_object() {
+        return Err(lacks("elicitation"));
+    }
+    state(params, PROMPT)?;
+    let ask = [("user_context", elicit("What context should the prompt use?", "context", "string"))];
+    Ok(Some(match inputs(params, &ask)? {
+        None => input_required(&ask, None),
+        Some(inputs) => {
+            let text = format!("Use this context: {}", words(&inputs[0]["content"]["context"]));
+            json!({ "messages": [{ "role": "user", "content": { "type": "text", "text": text } }] })
+        }
+    }))
+}
+
+/// One question and, once it is answered, the end. `number` goes into the state; `None` is no state.
+fn round(call: &Call, ask: &[(&str, Value)], number: Option<u64>, finish: impl Fn(&[Value]) -> String) -> Outcome {
+    if let Some((_, request)) = ask.iter().find(|(_, request)| !call.client_can(capability(request))) {
+        return Err(lacks(capability(request)));
+    }
+    let came_back = state(&call.params, &call.name)?;
+    match inputs(&call.params, ask)?.filter(|_| came_back == number) {
+        Some(inputs) => say(&finish(&inputs)),
+        None => Ok(Reply::Value(input_required(ask, number.map(|number| seal(&call.name, number))))),
+    }
+}
+
+fn confirm(call: &Call) -> Outcome {
+    round(call, &[("confirm", elicit("Please confirm", "ok", "boolean"))], Some(1), |_| "state-ok".to_owned())
+}
+
+fn multi_round(call: &Call) -> Outcome {
+    let first = [("step1", name("Step 1: What is your name?"))];
+    let second = [("step2", elicit("Step 2: What is your favorite color?", "color", "string"))];
+    let is_past_first = match state(&call.params, &call.name)? {
+        Some(1) => inputs(&call.params, &first)?.is_some(),
+        other => other == Some(2),
+    };
+    let (ask, number) = if is_past_first { (second, 2) } else { (first, 1) };
+    round(call, &ask, Some(number), |inputs| format!("Color: {}", words(&inputs[0]["content"]["color"])))
+}
+
+fn input_required(ask: &[(&str, Value)], state: Option<String>) -> Value {
+    let requests: serde_json::Map<String, Value> =
+        ask.iter().map(|(key, request)| ((*key).to_owned(), request.clone())).collect();
+    let mut result = json!({ "resultType": "input_required", "inputRequests": requests });
+    if let Some(state) = state {
+        result["requestState"] = Value::from(state);
+    }
+    result
+}
+
+/// The answers in the order of the questions, or `None` if not all are there. Others are ignored.
+fn inputs(params: &Object, ask: &[(&str, Value)]) -> Result<Option<Vec<Value>>, Failure> {
+    if !params.contains_key("inputResponses") {
+        return Ok(None);
+    }
+    let invalid = |what: &str| Failure::error(-32602, &format!("{what} must be an object"));
+    let responses: Object = field(params, "inputResponses").ok_or_else(|| invalid("inputResponses"))?;
+    let mut inputs = Vec::new();
+    for (key, _) in ask {
+        let Some(response) = responses.get(*key) else { return Ok(None) };
+        let response: Option<Value> = serde_json::from_str(response.get()).ok();
+        inputs.push(response.filter(Value::is_object).ok_or_else(|| invalid(key))?);
+    }
+    Ok(Some(inputs))
+}
+
+/// The number of the round that comes back; one that we did not make for `name` is refused.
+fn state(params: &Object, name: &str) -> Result<Option<u64>, Failure> {
+    if !params.contains_key("requestState") {
+        return Ok(None);
+    }
+    let given: Option<String> = field(params, "requestState");
+    let known = (1..=2).find(|number| given.as_ref() == Some(&seal(name, *number)));
+    known.map(Some).ok_or_else(|| Failure::error(-32602, "requestState is not what this server made"))
+}
+
+fn seal(name: &str, number: u64) -> String {
+    let mut hasher = DefaultHasher::new();
+    (STATE_KEY, name, number).hash(&mut hasher);
+    format!("{number}.{:016x}", hasher.finish())
+}
+
+fn lacks(capability: &str) -> Failure {
+    let data = json!({ "requiredCapabilities": { capability: {} } });
+    Failure::with(-32021, &format!("the client did not declare the capability {capability}"), &data)
+}
+
+fn capability(request: &Value) -> &'static str {
+    match request["method"].as_str() {
+        Some("elicitation/create") => "elicitation",
+        Some("sampling/createMessage") => "sampling",
+        _ => "roots",
+    }
+}
+
+fn name(message: &str) -> Value {
+    elicit(message, "name", "string")
+}
+
+fn elicit(message: &str, property: &str, kind: &str) -> Value {
+    let asked = schema(json!({ property: { "type": kind } }), &[property]);
+    json!({ "method": "elicitation/create", "params": { "mode": "form", "message": message, "requestedSchema": asked } })
+}
+
+fn sample(text: &str, max_tokens: u64) -> Value {
+    let messages = json!([{ "role": "user", "content": { "type": "text", "text": text } }]);
+    json!({ "method": "sampling/createMessage", "params": { "messages": messages, "maxTokens": max_tokens } })
+}
+
+fn roots() -> Value {
+    json!({ "method": "roots/list", "params": {} })
+}
+
+fn words(value: &Value) -> String {
+    value.as_str().unwrap_or_default().to_owned()
+}
