@@ -52,6 +52,9 @@ pub trait Backend: Send + Sync {
     /// Ends what outlives requests. To be called now and then.
     fn tidy(&self) {}
 
+    /// Ends subscriptions in good order, for the shutdown; later ones end at once.
+    fn end_streams(&self) {}
+
     /// Ends everything, when nothing is accepted any more.
     fn shut_down(&self) -> BoxFuture<'_, ()> {
         std::future::ready(()).boxed()
@@ -64,8 +67,8 @@ pub trait Conversation: Send + Sync {
     fn call<'a>(&'a self, call: Call<'a>) -> BoxFuture<'a, Reply>;
 
     /// Takes a notification of the client's.
-    fn notify<'a>(&'a self, notification: &'a Notification<'a>, caller: &'a Arc<VerifiedToken>) -> BoxFuture<'a, ()> {
-        let _ = (notification, caller);
+    fn notify<'a>(&'a self, notification: &'a Notification<'a>) -> BoxFuture<'a, ()> {
+        let _ = notification;
         std::future::ready(()).boxed()
     }
 
@@ -195,7 +198,7 @@ fn response(id: &str, kind: &str, content: &[u8]) -> Bytes {
 }
 
 /// The code of a server's error object; internal error where it has none that fits.
-fn code_of(error: &[u8]) -> i64 {
+pub(crate) fn code_of(error: &[u8]) -> i64 {
     #[derive(serde::Deserialize)]
     struct Coded<'e> {
         #[serde(borrow)]

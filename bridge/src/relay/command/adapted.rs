@@ -391,7 +391,7 @@ impl Conversation for AdaptedSession {
         std::future::ready(Reply::Stream(reply)).boxed()
     }
 
-    fn notify<'a>(&'a self, notification: &'a Notification<'a>, _caller: &'a Arc<VerifiedToken>) -> BoxFuture<'a, ()> {
+    fn notify<'a>(&'a self, notification: &'a Notification<'a>) -> BoxFuture<'a, ()> {
         if notification.method == "notifications/cancelled" {
             self.0.session.cancel(&notification.params);
         }

@@ -23,7 +23,7 @@ use std::{
 use bytes::Bytes;
 use futures_util::{FutureExt as _, future::BoxFuture};
 use tokio::{sync::watch, time::Instant};
-use tokio_util::task::TaskTracker;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use self::{
     children::{Child, Children, Kind, StartError},
@@ -84,6 +84,8 @@ struct Served {
     eras: watch::Sender<Option<Result<Arc<Eras>, StartError>>>,
     probing: tokio::sync::Mutex<()>,
     tools: RwLock<ToolHeaders>,
+    /// Subscriptions end.
+    draining: CancellationToken,
 }
 
 impl Command {
@@ -113,6 +115,7 @@ impl Command {
             eras: watch::Sender::new(None),
             probing: tokio::sync::Mutex::new(()),
             tools: RwLock::default(),
+            draining: CancellationToken::new(),
         };
         let command = Self(Arc::new(served));
         let served = Arc::clone(&command.0);
@@ -201,7 +204,7 @@ impl Served {
     }
 
     fn learn_tools(&self, result: &str) {
-        self.tools.write().unwrap_or_else(PoisonError::into_inner).learn(result);
+        self.tools.write().unwrap_or_else(PoisonError::into_inner).add_page(result);
     }
 
     fn not_started(&self, id: &str, error: &StartError) -> Answered {
@@ -299,6 +302,10 @@ impl Backend for Command {
                 let _ = served.eras().await;
             });
         }
+    }
+
+    fn end_streams(&self) {
+        self.0.draining.cancel();
     }
 
     fn shut_down(&self) -> BoxFuture<'_, ()> {

@@ -11,7 +11,7 @@ use super::{
     ask::{self, Ask},
     children::{Child, Kind},
     listen,
-    opening::Opening,
+    opening::{Eras, Opening},
     out::Out,
     parked::{Parked, new_state},
 };
@@ -28,7 +28,7 @@ use crate::{
         messages::LogLevel,
         requests::{Route, fingerprint, route},
         results::{complete_result, server_info},
-        subscriptions::{Listen, listen_filter},
+        subscriptions::{Listen, listen_filter, listen_result},
     },
 };
 use mcp_calculator::server::{CAPABILITIES_KEY, Era};
@@ -84,20 +84,33 @@ impl Served {
             Err(error) => return self.unavailable(&out, &error).await,
         };
         match (&eras.modern, request.ask.method.as_str()) {
+            (_, "subscriptions/listen") => self.listen(&eras, &request, &out).await,
             (Some(result), "server/discover") => out.served(&Ok(result.clone())).await,
-            (Some(_), "subscriptions/listen") => listen::pass(&self, &request.ask, &request.params, &out).await,
             (Some(_), _) => self.pass(&request, &out).await,
+            (None, "server/discover") => match self.translated_discover(&eras) {
+                Some(result) => out.served(&Ok(result)).await,
+                None => out.error(INTERNAL_ERROR, "Internal error: the server says nothing of use about itself").await,
+            },
             (None, method) => match route(Era::Modern, method) {
-                Route::Unknown => {
+                Route::Forward => self.translated(request, &out).await,
+                Route::Bridge | Route::Unknown => {
                     out.error(METHOD_NOT_FOUND, &format!("Method not found: {}", shown(method))).await;
                 }
-                Route::Bridge if method == "server/discover" => match self.translated_discover(&eras) {
-                    Some(result) => out.served(&Ok(result)).await,
-                    None => out.error(INTERNAL_ERROR, "Internal error: the server says nothing of use about itself").await,
-                },
-                Route::Bridge => listen::translated(&self, &request, &out).await,
-                Route::Forward => self.translated(request, &out).await,
             },
+        }
+    }
+
+    /// Lets the client listen until it has enough, or everything ends.
+    async fn listen(&self, eras: &Eras, request: &Modern, out: &Out) {
+        let listening = async {
+            match eras.modern {
+                Some(_) => listen::pass(self, &request.ask, &request.params, out).await,
+                None => listen::translated(self, request, out).await,
+            }
+        };
+        tokio::select! {
+            () = listening => {}
+            () = self.draining.cancelled() => out.served(&Ok(listen_result(&request.ask.id).into())).await,
         }
     }
 

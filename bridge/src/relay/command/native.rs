@@ -296,8 +296,7 @@ impl Conversation for NativeSession {
         std::future::ready(Reply::Stream(reply)).boxed()
     }
 
-    fn notify<'a>(&'a self, notification: &'a Notification<'a>, caller: &'a Arc<VerifiedToken>) -> BoxFuture<'a, ()> {
-        let _ = caller;
+    fn notify<'a>(&'a self, notification: &'a Notification<'a>) -> BoxFuture<'a, ()> {
         async move {
             if notification.method == "notifications/cancelled" {
                 return self.0.session.cancel(&notification.params);
