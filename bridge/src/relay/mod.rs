@@ -1,6 +1,7 @@
 //! From a permitted message to its answer.
 
 pub mod session;
+pub mod translate;
 
 use std::{sync::Arc, time::Duration};
 
