@@ -1,5 +1,6 @@
 //! From a permitted message to its answer.
 
+pub mod param_headers;
 pub mod session;
 pub mod translate;
 
