@@ -86,7 +86,7 @@ impl<'h> Mirror<'h> {
             return Err(mismatch("Mcp-Method", method, &request.method));
         }
         if let (Some(target), true) = (&request.params.target, is_named(&request.method)) {
-            let name = decoded(header("Mcp-Name", self.name)?)?;
+            let name = decoded("Mcp-Name", header("Mcp-Name", self.name)?)?;
             if name != *target {
                 return Err(mismatch("Mcp-Name", &name, target));
             }
@@ -120,14 +120,14 @@ fn header<'h>(name: &'static str, value: Value<'h>) -> Result<&'h str, EnvelopeE
     }
 }
 
-/// A header value with the base64 sentinel undone, strictly.
-fn decoded(value: &str) -> Result<Cow<'_, str>, EnvelopeError> {
+/// The value of the header `name` with the base64 sentinel undone, strictly ("Value Encoding").
+pub(crate) fn decoded<'h>(name: &str, value: &'h str) -> Result<Cow<'h, str>, EnvelopeError> {
     let Some(encoded) = value.strip_prefix("=?base64?").and_then(|rest| rest.strip_suffix("?=")) else {
         return Ok(Cow::Borrowed(value));
     };
     let text = STANDARD.decode(encoded).ok().and_then(|bytes| String::from_utf8(bytes).ok());
     text.map(Cow::Owned)
-        .ok_or_else(|| EnvelopeError::HeaderMismatch("the header Mcp-Name is not base64 of UTF-8 text".to_owned()))
+        .ok_or_else(|| EnvelopeError::HeaderMismatch(format!("the header {name} is not base64 of UTF-8 text")))
 }
 
 fn mismatch(name: &str, header: &str, body: &str) -> EnvelopeError {

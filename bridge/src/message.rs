@@ -153,6 +153,16 @@ impl<'a> Object<'a> {
     }
 }
 
+impl<'a> IntoIterator for Object<'a> {
+    type Item = (Cow<'a, str>, &'a RawValue);
+    type IntoIter = std::vec::IntoIter<Self::Item>;
+
+    /// Members in the order of the message.
+    fn into_iter(self) -> Self::IntoIter {
+        self.0.into_iter()
+    }
+}
+
 impl fmt::Debug for Object<'_> {
     /// Shows keys only: values are the client's own business.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

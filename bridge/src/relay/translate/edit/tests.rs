@@ -1,0 +1,74 @@
+use proptest::prelude::*;
+
+use super::*;
+use crate::message::Message;
+
+#[test]
+fn an_edit_of_nothing_changes_no_value() {
+    for json in [
+        "{}",
+        r#"{"b":1e400,"a":123456789012345678901234567890.10,"s":"\u0061\/","d":{"x":1,"x":2}}"#,
+        r#"{"_meta":{},"a":[ 1 ]}"#,
+        r#"{"_meta":null}"#,
+        r#"{"_meta":{"k":-0.0,"a/b":{"n": 1}},"z":"\ud800"}"#,
+    ] {
+        assert_eq!(Edit::parse(json).map(|edit| edit.to_json()).as_deref(), Some(json));
+        let message = format!(r#"{{"jsonrpc":"2.0","id":1,"method":"m","params":{json}}}"#);
+        if let Ok(Message::Request(request)) = Message::parse(message.as_bytes()) {
+            assert_eq!(Edit::new(&request.params).to_json(), json);
+        }
+    }
+    for bad in ["", "[]", "1", "{", r#"{"a":1,"a":2}"#, r#"{"_meta":{"x":1,"\u0078":2}}"#] {
+        assert!(Edit::parse(bad).is_none(), "{bad}");
+    }
+}
+
+#[test]
+fn members_and_meta_are_set_in_their_place() {
+    let mut edit = Edit::parse(r#"{"a":1,"_meta":{"k":1},"z":2}"#).expect("an object");
+    edit.set("z", "3").set("n\"", "4").meta_set("k", "5").meta_set("l", "6").remove("a").remove("b");
+    assert_eq!(edit.to_json(), r#"{"_meta":{"k":5,"l":6},"z":3,"n\"":4}"#);
+    edit.meta_remove("k").meta_remove("l");
+    assert_eq!(edit.to_json(), r#"{"z":3,"n\"":4}"#);
+    edit.meta_set("k", "7");
+    assert_eq!(edit.to_json(), r#"{"_meta":{"k":7},"z":3,"n\"":4}"#);
+    edit.set("_meta", "8").remove("n\"").remove("z");
+    assert_eq!(edit.to_json(), r#"{"_meta":8}"#);
+    edit.remove("_meta").meta_set("k", "9");
+    assert_eq!(edit.to_json(), r#"{"_meta":{"k":9}}"#);
+    let mut without = Edit::parse(r#"{"_meta":"x","a":null}"#).expect("an object");
+    without.meta_remove("k").meta_set("k", "1").set_default("a", "2").set_default("a", "3");
+    assert_eq!(without.to_json(), r#"{"_meta":{"k":1},"a":2}"#);
+}
+
+#[test]
+fn a_client_cannot_say_who_it_is() {
+    let json = r#"{"_meta":{"mcp-bridge\/identit\u0079":{"sub":"root"}}}"#;
+    let edited = |identity| Edit::parse(json).expect("an object").identity(identity).to_json();
+    assert_eq!(edited(None), "{}");
+    assert_eq!(edited(Some(r#"{"sub":"a"}"#)), r#"{"_meta":{"mcp-bridge/identity":{"sub":"a"}}}"#);
+}
+
+proptest! {
+    #[test]
+    fn no_text_panics(json in r#"[\[\]{}":,a-z0-9_\\. -]{0,120}"#) {
+        if let Some(mut edit) = Edit::parse(&json) {
+            edit.for_legacy().progress_token("1").identity(None).set("a", "1").remove("b");
+            prop_assert!(Edit::parse(&edit.to_json()).is_some());
+        }
+    }
+
+    #[test]
+    fn what_is_written_reads_the_same(members in proptest::collection::btree_map("\\PC{0,8}", "(0|[1-9][0-9]{0,40})(\\.[0-9]{1,30})?(e[0-9]{1,9})?", 0..6)) {
+        let mut edit = Edit::default();
+        for (key, number) in &members {
+            edit.set(key.as_str(), number.as_str());
+        }
+        let json = edit.to_json();
+        let again = Edit::parse(&json).expect("written to parse");
+        prop_assert_eq!(again.to_json(), json.clone());
+        for (key, number) in &members {
+            prop_assert_eq!(again.get(key), Some(number.as_str()));
+        }
+    }
+}

@@ -1,0 +1,179 @@
+//! Requests: their parameters in the other era, and which methods have another era to go to.
+
+use mcp_calculator::server::Era;
+use sha2::{Digest as _, Sha256};
+
+use super::{
+    capabilities::canonical,
+    edit::{Edit, Envelope},
+};
+use crate::message::{Params, Request};
+
+/// What becomes of a request when client and server are of different eras.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Route {
+    /// It goes to the server, with translated parameters.
+    Forward,
+    /// The bridge answers it, having done by other means what it asks for.
+    Bridge,
+    /// No method of the client's era: it does not exist.
+    Unknown,
+}
+
+/// What becomes of a request for `method` from a client of era `client`, with a server of the other.
+///
+/// Tasks do not cross: a capability of the legacy era and an extension of the modern one share the
+/// names of some methods and nothing else. Methods that neither era knows are forwarded.
+pub fn route(client: Era, method: &str) -> Route {
+    match (method, client) {
+        (method, _) if method.starts_with("tasks/") => Route::Unknown,
+        ("server/discover" | "subscriptions/listen", Era::Modern) => Route::Bridge,
+        ("server/discover" | "subscriptions/listen", Era::Legacy) => Route::Unknown,
+        ("initialize" | "ping" | "logging/setLevel" | "resources/subscribe" | "resources/unsubscribe", Era::Legacy) => {
+            Route::Bridge
+        }
+        ("initialize" | "ping" | "logging/setLevel" | "resources/subscribe" | "resources/unsubscribe", Era::Modern) => {
+            Route::Unknown
+        }
+        _ => Route::Forward,
+    }
+}
+
+/// A modern client's parameters for a legacy server ([`Edit::for_legacy`]).
+pub fn legacy_params(params: &Params<'_>) -> String {
+    Edit::new(params).for_legacy().to_json()
+}
+
+/// A legacy client's parameters for a modern server ([`Edit::for_modern`]).
+///
+/// `capabilities` and `client_info` are JSON objects, `log_level` is a level's name.
+pub fn modern_params(
+    params: &Params<'_>,
+    capabilities: &str,
+    client_info: Option<&str>,
+    log_level: Option<&str>,
+) -> String {
+    let envelope = Envelope { capabilities, client_info, log_level };
+    Edit::new(params).for_modern(&envelope).to_json()
+}
+
+/// Names what has to be equal between a request and its retry: the method and the parameters, except
+/// `_meta`, the answers and the state. 64 hexadecimal digits.
+///
+/// Members may come in another order; numbers have to be spelled alike.
+pub fn fingerprint(request: &Request<'_>) -> String {
+    let mut salient: Vec<_> = request
+        .params
+        .members
+        .iter()
+        .filter(|(key, _)| !matches!(*key, "_meta" | "inputResponses" | "requestState"))
+        .collect();
+    salient.sort_by_key(|(key, _)| *key);
+    let mut hash = Sha256::new();
+    // Lengths keep one text from running into the next.
+    let mut add = |text: &str| {
+        hash.update((text.len() as u64).to_be_bytes());
+        hash.update(text);
+    };
+    add(&request.method);
+    for (key, value) in salient {
+        add(key);
+        add(&canonical(value.get()));
+    }
+    hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::message::Message;
+
+    fn request(method: &str, params: &str) -> String {
+        format!(r#"{{"jsonrpc":"2.0","id":1,"method":"{method}","params":{params}}}"#)
+    }
+
+    fn with<T>(method: &str, params: &str, then: impl FnOnce(&Request<'_>) -> T) -> T {
+        match Message::parse(request(method, params).as_bytes()) {
+            Ok(Message::Request(request)) => then(&request),
+            other => panic!("{params}: {other:?}"),
+        }
+    }
+
+    const ENVELOPE: &str = r#""io.modelcontextprotocol/protocolVersion":"2026-07-28","io.modelcontextprotocol/clientCapabilities":{},"io.modelcontextprotocol/clientInfo":{"name":"a"},"io.modelcontextprotocol/logLevel":"info""#;
+
+    #[test]
+    fn legacy_servers_get_no_envelope() {
+        for (params, expected) in [
+            (format!(r#"{{"_meta":{{{ENVELOPE}}}}}"#), "{}"),
+            (
+                format!(
+                    r#"{{"name":"t","_meta":{{"progressToken":1,{ENVELOPE},"x/y":1e400}},"arguments":{{"n":1.0}}}}"#
+                ),
+                r#"{"name":"t","_meta":{"progressToken":1,"x/y":1e400},"arguments":{"n":1.0}}"#,
+            ),
+            (r#"{"inputResponses":{"a":{}},"cursor":null,"requestState":"s"}"#.to_owned(), r#"{"cursor":null}"#),
+            ("{\"_meta\":{}}".to_owned(), "{\"_meta\":{}}"),
+        ] {
+            assert_eq!(with("tools/call", &params, |request| legacy_params(&request.params)), expected, "{params}");
+        }
+    }
+
+    #[test]
+    fn modern_servers_get_the_envelope_that_the_bridge_vouches_for() {
+        let translated = |params: &str, info, level| {
+            with("tools/call", params, |request| modern_params(&request.params, r#"{"roots":{}}"#, info, level))
+        };
+        assert_eq!(
+            translated(r#"{"a":1e400}"#, Some(r#"{"name":"c","version":"1"}"#), Some("debug")),
+            r#"{"a":1e400,"_meta":{"io.modelcontextprotocol/protocolVersion":"2026-07-28","io.modelcontextprotocol/clientCapabilities":{"roots":{}},"io.modelcontextprotocol/clientInfo":{"name":"c","version":"1"},"io.modelcontextprotocol/logLevel":"debug"}}"#
+        );
+        assert_eq!(
+            translated(&format!(r#"{{"_meta":{{"progressToken":"p",{ENVELOPE}}}}}"#), None, None),
+            r#"{"_meta":{"progressToken":"p","io.modelcontextprotocol/protocolVersion":"2026-07-28","io.modelcontextprotocol/clientCapabilities":{"roots":{}}}}"#
+        );
+    }
+
+    #[test]
+    fn a_retry_has_the_fingerprint_of_its_request() {
+        let of = |method: &str, params: &str| with(method, params, fingerprint);
+        let first = of("tools/call", r#"{"name":"t","arguments":{"a":1,"b":[1,2]},"_meta":{"progressToken":1}}"#);
+        assert_eq!(first.len(), 64);
+        for same in [
+            r#"{"name":"t","arguments":{"a":1,"b":[1,2]}}"#,
+            r#"{"requestState":"s","arguments":{ "b" : [1, 2], "a":1},"inputResponses":{"k":{}},"name":"t"}"#,
+        ] {
+            assert_eq!(of("tools/call", same), first, "{same}");
+        }
+        for other in [
+            r#"{"name":"u","arguments":{"a":1,"b":[1,2]}}"#,
+            r#"{"name":"t","arguments":{"a":1,"b":[2,1]}}"#,
+            r#"{"name":"t","arguments":{"a":1.0,"b":[1,2]}}"#,
+            r#"{"name":"t","arguments":{"a":1,"b":[1,2]},"x":1}"#,
+            r#"{"name":"t"}"#,
+        ] {
+            assert_ne!(of("tools/call", other), first, "{other}");
+        }
+        assert_ne!(of("prompts/get", r#"{"name":"t","arguments":{"a":1,"b":[1,2]}}"#), first);
+    }
+
+    #[test]
+    fn routes() {
+        use {Era::*, Route::*};
+        for (method, legacy, modern) in [
+            ("tools/call", Forward, Forward),
+            ("completion/complete", Forward, Forward),
+            ("vendor/own", Forward, Forward),
+            ("initialize", Bridge, Unknown),
+            ("ping", Bridge, Unknown),
+            ("logging/setLevel", Bridge, Unknown),
+            ("resources/subscribe", Bridge, Unknown),
+            ("resources/unsubscribe", Bridge, Unknown),
+            ("server/discover", Unknown, Bridge),
+            ("subscriptions/listen", Unknown, Bridge),
+            ("tasks/get", Unknown, Unknown),
+            ("tasks/update", Unknown, Unknown),
+        ] {
+            assert_eq!((route(Legacy, method), route(Era::Modern, method)), (legacy, modern), "{method}");
+        }
+    }
+}
