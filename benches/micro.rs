@@ -194,6 +194,7 @@ fn whole_gate() -> Gate {
         relay: Relay::new(Arc::new(InProcess), limits.request_timeout),
         bounds: Bounds::new(&limits, false),
         limits,
+        denial: Default::default(),
         audit: None,
         metrics: Arc::new(Metrics::new()),
     })

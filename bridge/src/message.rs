@@ -69,6 +69,19 @@ pub struct Params<'a> {
     pub target: Option<Cow<'a, str>>,
     /// `arguments` of `tools/call`; `None` if absent or not an object (the tool says so then).
     pub arguments: Option<Object<'a>>,
+    /// What `completion/complete` is about; `None` if its `ref` is not one that we know.
+    pub reference: Option<Reference<'a>>,
+    /// Resources whose changes `subscriptions/listen` asks to be told.
+    pub subscriptions: Vec<Cow<'a, str>>,
+}
+
+/// `ref` of `completion/complete`.
+#[derive(Debug)]
+pub enum Reference<'a> {
+    /// `ref/prompt`, by name.
+    Prompt(Cow<'a, str>),
+    /// `ref/resource`, by URI or template.
+    Resource(Cow<'a, str>),
 }
 
 impl fmt::Debug for Params<'_> {
@@ -299,8 +312,40 @@ impl<'a> Params<'a> {
         {
             params.arguments = Some(object(raw, "params.arguments")?);
         }
+        match method {
+            "completion/complete" => params.reference = Reference::parse(params.members.get("ref"))?,
+            "subscriptions/listen" => params.subscriptions = subscriptions(params.members.get("notifications"))?,
+            _ => {}
+        }
         Ok(params)
     }
+}
+
+impl<'a> Reference<'a> {
+    fn parse(raw: Option<&'a RawValue>) -> Result<Option<Self>, String> {
+        let Some(raw) = raw else { return Ok(None) };
+        let reference = object(raw, "params.ref")?;
+        let member = |key: &str| reference.get(key).and_then(text);
+        Ok(match member("type").as_deref() {
+            Some("ref/prompt") => member("name").map(Self::Prompt),
+            Some("ref/resource") => member("uri").map(Self::Resource),
+            _ => None,
+        })
+    }
+}
+
+/// URIs of `notifications.resourceSubscriptions` (MCP 2026-07-28, "Subscriptions"). What is not a list
+/// of texts is refused: a server might read something else into it than the policy.
+fn subscriptions(raw: Option<&RawValue>) -> Result<Vec<Cow<'_, str>>, String> {
+    const PLACE: &str = "`params.notifications.resourceSubscriptions` must be a list of URIs";
+    let Some(raw) = raw else { return Ok(Vec::new()) };
+    let notifications = object(raw, "params.notifications")?;
+    let Some(raw) = notifications.get("resourceSubscriptions") else { return Ok(Vec::new()) };
+    let uris: Vec<&RawValue> = serde_json::from_str(raw.get()).map_err(|_| PLACE.to_owned())?;
+    if uris.len() > MAX_MEMBERS {
+        return Err(format!("more than {MAX_MEMBERS} resources in `params.notifications.resourceSubscriptions`"));
+    }
+    uris.into_iter().map(|uri| text(uri).ok_or_else(|| PLACE.to_owned())).collect()
 }
 
 /// Why `body` is not an object without repeated keys: not JSON, or other JSON.
@@ -458,11 +503,29 @@ mod tests {
             r#"{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"a","n\u0061me":"b"}}"#,
             r#"{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"a","arguments":{"x":1,"x":2}}}"#,
             r#"{"jsonrpc":"2.0","id":1,"method":"m","params":{"_meta":{"x":1,"x":2}}}"#,
+            r#"{"jsonrpc":"2.0","id":1,"method":"completion/complete","params":{"ref":{"type":"ref/prompt","name":"a","name":"b"}}}"#,
+            r#"{"jsonrpc":"2.0","id":1,"method":"subscriptions/listen","params":{"notifications":{"resourceSubscriptions":[],"resourceSubscriptions":["a"]}}}"#,
         ] {
             let (code, id, detail) = error(body);
             assert_eq!((code, id.as_deref()), (INVALID_PARAMS, Some("1")), "{body}");
             assert!(detail.contains("is there twice"), "{detail}");
         }
+    }
+
+    /// A server might find resources where the policy saw none.
+    #[test]
+    fn subscriptions_that_cannot_be_read_are_refused() {
+        for notifications in ["1", "null", "[]", r#"{"resourceSubscriptions":"a"}"#, r#"{"resourceSubscriptions":[1]}"#]
+        {
+            let (code, ..) = error(&format!(
+                r#"{{"jsonrpc":"2.0","id":1,"method":"subscriptions/listen","params":{{"notifications":{notifications}}}}}"#
+            ));
+            assert_eq!(code, INVALID_PARAMS, "{notifications}");
+        }
+        let listen = request(
+            r#"{"jsonrpc":"2.0","id":1,"method":"subscriptions/listen","params":{"notifications":{"resourceSubscriptions":["a","\u0062"]}}}"#,
+        );
+        assert_eq!(listen.params.subscriptions, ["a", "b"]);
     }
 
     #[test]

@@ -1,9 +1,11 @@
 //! Which scopes a request needs: rules in, a [`Permit`] or a [`Denied`] out. Pure.
 
+use std::borrow::Cow;
+
 use serde_json::{Value, value::RawValue};
 
 use crate::{
-    message::{Object, Request},
+    message::{Notification, Object, Reference, Request},
     scope::ScopeSet,
     token::VerifiedToken,
 };
@@ -55,11 +57,31 @@ impl<'a> Permit<'a> {
     }
 }
 
+/// Proof that the policy allows a client's notification; as [`Permit`], it owns what was judged.
+#[derive(Debug)]
+pub struct NotificationPermit<'a>(Notification<'a>);
+
+impl<'a> NotificationPermit<'a> {
+    /// The notification that may be passed on.
+    pub fn notification(&self) -> &Notification<'a> {
+        &self.0
+    }
+}
+
 /// A request that the policy does not allow.
 #[derive(Debug)]
 pub struct Denied<'a> {
     /// The request.
     pub request: Request<'a>,
+    /// Why.
+    pub reason: Denial,
+}
+
+/// A notification that the policy does not allow.
+#[derive(Debug)]
+pub struct DeniedNotification<'a> {
+    /// The notification.
+    pub notification: Notification<'a>,
     /// Why.
     pub reason: Denial,
 }
@@ -102,17 +124,67 @@ impl Policy {
         let needed = match Subject::of(&request) {
             Subject::Everybody => return Ok(Permit(request)),
             Subject::Unruled => self.default_scopes.clone(),
+            Subject::Resources(uris) => {
+                let mut all = Some(ScopeSet::default());
+                for uri in uris {
+                    all = all.zip(self.needed(&Subject::Resource(uri))).map(|(mut all, needed)| {
+                        all.extend(needed.iter().cloned());
+                        all
+                    });
+                }
+                all
+            }
             subject => self.needed(&subject),
         };
-        let Some(needed) = needed else {
-            return Err(Box::new(Denied { request, reason: Denial::NoRule }));
-        };
-        let missing = token.scopes.missing(&needed);
-        if missing.is_empty() {
-            Ok(Permit(request))
-        } else {
-            Err(Box::new(Denied { request, reason: Denial::Scope { needed, missing } }))
+        match covered(token, needed) {
+            Ok(()) => Ok(Permit(request)),
+            Err(reason) => Err(Box::new(Denied { request, reason })),
         }
+    }
+
+    /// Judges a client's notification. Those of the handshake and of running requests are for
+    /// everybody with a token; any other needs the default scopes.
+    ///
+    /// # Errors
+    /// [`DeniedNotification`] gives the notification back, and says why.
+    pub fn permit_notification<'a>(
+        &self,
+        token: &VerifiedToken,
+        notification: Notification<'a>,
+    ) -> Result<NotificationPermit<'a>, Box<DeniedNotification<'a>>> {
+        if is_everybodys_notification(&notification.method) {
+            return Ok(NotificationPermit(notification));
+        }
+        match covered(token, self.default_scopes.clone()) {
+            Ok(()) => Ok(NotificationPermit(notification)),
+            Err(reason) => Err(Box::new(DeniedNotification { notification, reason })),
+        }
+    }
+
+    /// Whether there is a call of the tool `name` that the bearer of `token` may make.
+    ///
+    /// A rule with `when` can be avoided by a call without those arguments, unless no other rule is
+    /// about the tool and there are no default scopes for such a call.
+    pub fn could_call(&self, token: &VerifiedToken, name: &str) -> bool {
+        let about = |rule: &&Rule| matches!(&rule.target, Target::Tool(pattern) if pattern_matches(pattern, name));
+        let (always, sometimes): (Vec<&Rule>, Vec<&Rule>) =
+            self.rules.iter().filter(about).partition(|rule| rule.when.is_empty());
+        if !always.is_empty() {
+            return always.iter().all(|rule| token.scopes.covers(&rule.scopes));
+        }
+        if self.default_scopes.as_ref().is_some_and(|scopes| token.scopes.covers(scopes)) {
+            return true;
+        }
+        // The call that has the arguments of one rule and no others is the least that matches it.
+        sometimes.iter().any(|least| {
+            let matches = |rule: &&&Rule| {
+                rule.when.iter().all(|(key, wanted)| {
+                    let argument = least.when.iter().find(|(name, _)| name == key);
+                    argument.is_some_and(|(_, value)| same(value, wanted))
+                })
+            };
+            matches(&least) && sometimes.iter().filter(matches).all(|rule| token.scopes.covers(&rule.scopes))
+        })
     }
 
     fn needed(&self, subject: &Subject<'_>) -> Option<ScopeSet> {
@@ -128,6 +200,25 @@ impl Policy {
     }
 }
 
+/// Whether `method` is a notification of the handshake or about running requests, which any valid
+/// token may send.
+pub fn is_everybodys_notification(method: &str) -> bool {
+    matches!(
+        method,
+        "notifications/initialized"
+            | "notifications/cancelled"
+            | "notifications/progress"
+            | "notifications/roots/list_changed"
+    )
+}
+
+/// Whether `token` has the `needed` scopes, of which there are none where nothing may.
+fn covered(token: &VerifiedToken, needed: Option<ScopeSet>) -> Result<(), Denial> {
+    let needed = needed.ok_or(Denial::NoRule)?;
+    let missing = token.scopes.missing(&needed);
+    if missing.is_empty() { Ok(()) } else { Err(Denial::Scope { needed, missing }) }
+}
+
 /// What a request is about, as rules see it.
 enum Subject<'r> {
     /// Lists, the handshake and the like: any valid token.
@@ -135,6 +226,8 @@ enum Subject<'r> {
     Tool(&'r str, Option<&'r Object<'r>>),
     Prompt(&'r str),
     Resource(&'r str),
+    /// All of these, at least one.
+    Resources(&'r [Cow<'r, str>]),
     /// A method that rules cannot name.
     Unruled,
 }
@@ -156,6 +249,15 @@ impl<'r> Subject<'r> {
             ("tools/call", Some(name)) => Self::Tool(name, request.params.arguments.as_ref()),
             ("prompts/get", Some(name)) => Self::Prompt(name),
             ("resources/read" | "resources/subscribe" | "resources/unsubscribe", Some(uri)) => Self::Resource(uri),
+            ("completion/complete", _) => match &request.params.reference {
+                Some(Reference::Prompt(name)) => Self::Prompt(name),
+                Some(Reference::Resource(uri)) => Self::Resource(uri),
+                None => Self::Unruled,
+            },
+            ("subscriptions/listen", _) => match &request.params.subscriptions[..] {
+                [] => Self::Everybody,
+                uris => Self::Resources(uris),
+            },
             _ => Self::Unruled,
         }
     }
@@ -189,10 +291,14 @@ fn equals(argument: &RawValue, wanted: &Value) -> bool {
     if argument.get().starts_with(['{', '[']) {
         return false;
     }
-    match (serde_json::from_str::<Value>(argument.get()), wanted) {
-        (Ok(Value::Number(found)), Value::Number(wanted)) => found == *wanted || found.as_f64() == wanted.as_f64(),
-        (Ok(found), wanted) => found == *wanted,
-        (Err(_), _) => false,
+    serde_json::from_str(argument.get()).is_ok_and(|found| same(&found, wanted))
+}
+
+/// Whether two scalars are one value.
+fn same(found: &Value, wanted: &Value) -> bool {
+    match (found, wanted) {
+        (Value::Number(found), Value::Number(wanted)) => found == wanted || found.as_f64() == wanted.as_f64(),
+        _ => found == wanted,
     }
 }
 
@@ -218,186 +324,4 @@ fn pattern_matches(pattern: &str, text: &str) -> bool {
 }
 
 #[cfg(test)]
-mod tests {
-    use proptest::prelude::*;
-    use serde_json::json;
-
-    use super::*;
-    use crate::{backend::in_process, message::Message, token::Issuer};
-
-    fn token(scopes: &str) -> VerifiedToken {
-        VerifiedToken {
-            issuer: Issuer::new("https://as.example"),
-            subject: Some("alice".into()),
-            client_id: None,
-            email: None,
-            scopes: scopes.parse().expect("test scopes"),
-            expires_at: None,
-        }
-    }
-
-    /// `allowed`, `no rule`, or `needed / missing`.
-    fn verdict(policy: &Policy, scopes: &str, method: &str, params: &Value) -> String {
-        let body = json!({"jsonrpc": "2.0", "id": 1, "method": method, "params": params}).to_string();
-        let Ok(Message::Request(request)) = Message::parse(body.as_bytes()) else { panic!("{body}") };
-        match policy.permit(&token(scopes), request).map_err(|denied| denied.reason) {
-            Ok(_) => "allowed".into(),
-            Err(Denial::NoRule) => "no rule".into(),
-            Err(Denial::Scope { needed, missing }) => format!("{needed} / {missing}"),
-        }
-    }
-
-    #[test]
-    fn each_operation_of_the_calculator_needs_its_scope() {
-        let policy = in_process::policy();
-        assert_eq!(policy.scopes().to_string(), "op:add op:sub op:mult op:div");
-        let call =
-            |operation: Value| json!({"name": "calculator", "arguments": {"operation": operation, "a": 1, "b": 2}});
-        for (operation, scope) in
-            [("add", "op:add"), ("subtract", "op:sub"), ("multiply", "op:mult"), ("divide", "op:div")]
-        {
-            assert_eq!(verdict(&policy, "", "tools/call", &call(json!(operation))), format!("{scope} / {scope}"));
-            assert_eq!(verdict(&policy, scope, "tools/call", &call(json!(operation))), "allowed");
-            let others = policy.scopes().iter().filter(|held| held.as_str() != scope).cloned().collect::<ScopeSet>();
-            assert_eq!(
-                verdict(&policy, &others.to_string(), "tools/call", &call(json!(operation))),
-                format!("{scope} / {scope}")
-            );
-        }
-        // What the calculator does not have, it may say itself: nothing runs.
-        assert_eq!(verdict(&policy, "", "tools/call", &call(json!("modulo"))), "allowed");
-        assert_eq!(verdict(&policy, "", "tools/call", &json!({"name": "other"})), "allowed");
-    }
-
-    #[test]
-    fn an_escaped_spelling_is_the_same_argument() {
-        let policy = in_process::policy();
-        let body = r#"{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"calculator","arguments":{"operation":"d\u0069vide"}}}"#;
-        let Ok(Message::Request(request)) = Message::parse(body.as_bytes()) else { panic!("{body}") };
-        assert!(policy.permit(&token("op:add"), request).is_err());
-    }
-
-    #[test]
-    fn lists_and_handshakes_need_no_scope() {
-        let closed = Policy::new(Vec::new(), None);
-        for method in ["initialize", "ping", "server/discover", "tools/list", "prompts/list", "resources/list"] {
-            assert_eq!(verdict(&closed, "", method, &json!({})), "allowed", "{method}");
-        }
-        assert_eq!(verdict(&closed, "", "vendor/method", &json!({})), "no rule");
-        assert_eq!(verdict(&closed, "a", "tools/call", &json!({"name": "t"})), "no rule");
-        // Without a name no rule can match, so a rule for every name must not let it in.
-        let rule = Rule { target: Target::Tool("*".into()), when: vec![], scopes: ScopeSet::default() };
-        let open = Policy::new(vec![rule], None);
-        assert_eq!(verdict(&open, "", "tools/call", &json!({"name": "t"})), "allowed");
-        assert_eq!(verdict(&open, "", "tools/call", &json!({"name": 1})), "no rule");
-        assert_eq!(verdict(&open, "", "tools/call", &json!({})), "no rule");
-    }
-
-    #[test]
-    fn all_matching_rules_apply_and_their_order_does_not_matter() {
-        let rule = |pattern: &str, when: &[(&str, Value)], scopes: &str| Rule {
-            target: Target::Tool(pattern.into()),
-            when: when.iter().map(|(k, v)| ((*k).to_owned(), v.clone())).collect(),
-            scopes: scopes.parse().expect("test scopes"),
-        };
-        let mut rules = vec![
-            rule("*", &[], "mcp"),
-            rule("files_*", &[("mode", json!("write"))], "files:write"),
-            rule("n", &[("n", json!(2))], "two"),
-        ];
-        for _ in 0..2 {
-            let policy = Policy::new(rules.clone(), None);
-            let check = |name: &str, arguments: Value, expected: &str| {
-                assert_eq!(
-                    verdict(&policy, "mcp", "tools/call", &json!({"name": name, "arguments": arguments})),
-                    expected
-                );
-            };
-            check("x", json!({}), "allowed");
-            check("files_a", json!({"mode": "read"}), "allowed");
-            check("n", json!({"n": 3}), "allowed");
-            check("n", json!({"n": "2"}), "allowed");
-            check("files_a", json!({"mode": "\"write\""}), "allowed");
-            let needs = |name: &str, arguments: Value, extra: &str| {
-                let text = verdict(&policy, "mcp", "tools/call", &json!({"name": name, "arguments": arguments}));
-                let (needed, missing) = text.split_once(" / ").expect("denied");
-                assert_eq!(
-                    (needed.parse::<ScopeSet>().expect("scopes"), missing),
-                    (format!("mcp {extra}").parse().expect("scopes"), extra)
-                );
-            };
-            needs("files_a", json!({"mode": "write"}), "files:write");
-            needs("n", json!({"n": 2}), "two");
-            needs("n", json!({"n": 2.0}), "two");
-            rules.reverse();
-        }
-    }
-
-    /// Its tool would see an object, so a rule about a text must not let it in.
-    #[test]
-    fn an_object_does_not_pass_for_the_text_inside_it() {
-        let rule = Rule {
-            target: Target::Tool("t".into()),
-            when: vec![("operation".into(), json!("read"))],
-            scopes: ScopeSet::default(),
-        };
-        let policy = Policy::new(vec![rule], None);
-        let call = |operation: Value| json!({"name": "t", "arguments": {"operation": operation}});
-        assert_eq!(verdict(&policy, "", "tools/call", &call(json!("read"))), "allowed");
-        let disguised = r#"{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"t","arguments":
-            {"operation":{"$serde_json::private::RawValue":"\"read\""}}}}"#;
-        let Ok(Message::Request(request)) = Message::parse(disguised.as_bytes()) else { panic!("{disguised}") };
-        let denied = policy.permit(&token(""), request).expect_err("denied");
-        assert_eq!(denied.reason, Denial::NoRule);
-    }
-
-    #[test]
-    fn prompts_resources_and_defaults() {
-        let scopes = |text: &str| text.parse::<ScopeSet>().expect("test scopes");
-        let rules = vec![
-            Rule { target: Target::Prompt("p".into()), when: vec![], scopes: scopes("prompt") },
-            Rule { target: Target::Resource("file:///*/x".into()), when: vec![], scopes: scopes("read") },
-        ];
-        let policy = Policy::new(rules, Some(scopes("base")));
-        assert_eq!(verdict(&policy, "base", "prompts/get", &json!({"name": "p"})), "prompt / prompt");
-        assert_eq!(verdict(&policy, "prompt", "prompts/get", &json!({"name": "q"})), "base / base");
-        assert_eq!(verdict(&policy, "read", "resources/read", &json!({"uri": "file:///a/b/x"})), "allowed");
-        assert_eq!(verdict(&policy, "base", "resources/subscribe", &json!({"uri": "file:///a/x"})), "read / read");
-        assert_eq!(verdict(&policy, "base", "vendor/method", &json!({})), "allowed");
-        assert_eq!(policy.scopes().to_string(), "prompt read base");
-    }
-
-    #[test]
-    fn patterns() {
-        for (pattern, text, expected) in [
-            ("a", "a", true),
-            ("a", "A", false),
-            ("a", "ab", false),
-            ("*", "", true),
-            ("*", "x/y", true),
-            ("a*", "a", true),
-            ("a*", "ba", false),
-            ("*a", "ba", true),
-            ("a*b*c", "a-b-b-c", true),
-            ("a*b*c", "a-c-b", false),
-            ("a**b", "ab", true),
-            ("a*a", "a", false),
-            ("ab*ba", "aba", false),
-        ] {
-            assert_eq!(pattern_matches(pattern, text), expected, "{pattern} {text}");
-        }
-    }
-
-    proptest! {
-        #[test]
-        fn a_pattern_without_stars_matches_itself_only(pattern in "[a-c]{0,4}", text in "[a-c]{0,4}") {
-            prop_assert_eq!(pattern_matches(&pattern, &text), pattern == text);
-        }
-
-        #[test]
-        fn a_star_takes_any_middle(head in "[a-c]{0,3}", middle in "\\PC{0,8}", tail in "[a-c]{0,3}") {
-            let (pattern, text) = (format!("{head}*{tail}"), format!("{head}{middle}{tail}"));
-            prop_assert!(pattern_matches(&pattern, &text));
-        }
-    }
-}
+mod tests;

@@ -242,6 +242,7 @@ fn site(config: &Config, bound: SocketAddr, audit: Option<Audit>, metrics: &Arc<
             relay: Relay::new(backend(server)?, config.limits.request_timeout),
             limits: config.limits.clone(),
             bounds: bounds.clone(),
+            denial: server.denial,
             audit: audit.clone(),
             metrics: Arc::clone(metrics),
         });

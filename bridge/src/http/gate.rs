@@ -20,7 +20,7 @@ use tracing::debug;
 
 use crate::{
     backend::{Answered, Conversation, Opened},
-    config::Limits,
+    config::{Limits, server::Denial},
     http::{
         bounds::Bounds,
         challenge::Challenges,
@@ -94,6 +94,8 @@ pub struct Setup<'a> {
     pub limits: Limits,
     /// The shares of users.
     pub bounds: Bounds,
+    /// How a missing scope is told.
+    pub denial: Denial,
     /// The audit file.
     pub audit: Option<Arc<Audit>>,
     /// Numbers.
@@ -124,7 +126,7 @@ impl Gate {
             origins: Origins::new(resource, setup.bound, setup.allowed_hosts, setup.allowed_origins),
             trusted_proxies: setup.trusted_proxies.iter().map(IpAddr::to_canonical).collect(),
             verifier: setup.verifier,
-            judge: Judge { policy, audit: setup.audit, request_timeout: limits.request_timeout },
+            judge: Judge { policy, denial: setup.denial, audit: setup.audit, request_timeout: limits.request_timeout },
             relay: setup.relay,
             sessions: Arc::new(sessions),
             bounds: setup.bounds,
@@ -161,7 +163,10 @@ impl Gate {
                 self.metrics.refused(refusal.reason());
                 record.allowed = false;
                 record.cause = Some(respond::cause(&refusal));
-                respond::refused(&refusal, &self.challenges)
+                match respond::as_result(&refusal, &self.challenges) {
+                    Some(result) => answer(&Answered::Served(result), Era::Modern, Accepts::of(&head.headers)),
+                    None => respond::refused(&refusal, &self.challenges),
+                }
             }
         };
         if let Some(page) = head.headers.get(ORIGIN).filter(|page| self.is_allowed_page(page)) {
@@ -257,15 +262,15 @@ impl Gate {
             }
             Message::Notification(notification) => {
                 record.asks(&notification.method, None);
-                match (era, mirror.version) {
-                    (Era::Legacy, _) => {
-                        let conversation = self.session(&head.headers, caller, "null")?;
-                        conversation.notify(&notification).await;
-                    }
-                    (Era::Modern, None | Some(Ok(MODERN_VERSION))) => {}
+                let conversation = match (era, mirror.version) {
+                    (Era::Legacy, _) => Some(self.session(&head.headers, caller, "null")?),
+                    (Era::Modern, None | Some(Ok(MODERN_VERSION))) => None,
                     (Era::Modern, Some(_)) => return Err(Refusal::UnsupportedVersion),
+                };
+                let permit = self.judge.permit_notification(notification, caller, record).await?;
+                if let Some(conversation) = conversation {
+                    self.relay.notify(&permit, &*conversation).await;
                 }
-                record.allowed = true;
                 return Ok(respond::empty(StatusCode::ACCEPTED));
             }
             Message::Response(response) if era == Era::Legacy => {
@@ -289,7 +294,7 @@ impl Gate {
             Era::Legacy if opens_session => None,
             Era::Legacy => Some(self.session(&head.headers, caller, request.id.as_json())?),
         };
-        let permit = self.judge.permit(request, caller, record).await?;
+        let permit = self.judge.permit(request, caller, era, record).await?;
         let client = Client { caller, era, streams: accepts.events, conversation: conversation.as_ref() };
         if opens_session {
             return self.open(&permit, client, accepts).await;

@@ -29,7 +29,9 @@ pub(super) enum Refusal {
     ForeignHost,
     ForeignOrigin,
     NoSuchPath,
-    MethodNotAllowed { allow: &'static str },
+    MethodNotAllowed {
+        allow: &'static str,
+    },
     NoToken,
     MalformedCredentials(MalformedCredentials),
     InvalidToken(Inactive),
@@ -38,20 +40,45 @@ pub(super) enum Refusal {
     Overloaded,
     ContentType,
     ContentEncoding,
-    NotAcceptable { offered: &'static str },
-    TooLarge { max_bytes: usize },
+    NotAcceptable {
+        offered: &'static str,
+    },
+    TooLarge {
+        max_bytes: usize,
+    },
     TooSlow,
     BrokenBody,
     Unparsable(ParseError),
-    Envelope { id: String, error: EnvelopeError },
+    Envelope {
+        id: String,
+        error: EnvelopeError,
+    },
     UnexpectedResponse,
     UnsupportedVersion,
-    SessionMissing { id: String },
-    SessionUnknown { id: String },
-    SessionsFull { id: String },
-    InsufficientScope { id: String, what: String, needed: ScopeSet, missing: ScopeSet },
-    NoRule { id: String, what: String },
-    NotAudited { id: String },
+    SessionMissing {
+        id: String,
+    },
+    SessionUnknown {
+        id: String,
+    },
+    SessionsFull {
+        id: String,
+    },
+    /// `as_result` is the era of a tool call that is told as the tool's own error.
+    InsufficientScope {
+        id: String,
+        what: String,
+        needed: ScopeSet,
+        missing: ScopeSet,
+        as_result: Option<Era>,
+    },
+    NoRule {
+        id: String,
+        what: String,
+    },
+    NotAudited {
+        id: String,
+    },
 }
 
 /// JSON-RPC codes of our own: the HTTP status, which is outside the ranges that JSON-RPC and MCP
@@ -251,6 +278,29 @@ fn seconds(wait: Duration) -> HeaderValue {
     HeaderValue::from(seconds.max(1))
 }
 
+/// A missing scope as the result of the tool that was called, for clients that show nothing else to
+/// their user; `None` for every refusal that is not told so. The challenge is the one of the header,
+/// where ChatGPT looks for it.
+pub(super) fn as_result(refusal: &Refusal, challenges: &Challenges) -> Option<Answer> {
+    let Refusal::InsufficientScope { id, what, needed, missing, as_result: Some(era) } = refusal else {
+        return None;
+    };
+    let challenge = challenges.insufficient_scope(needed, what);
+    let text = format!(
+        "{refusal}, so nothing was done. Ask the user to connect this server again and to allow {missing}, then call \
+         again."
+    );
+    let mut result = serde_json::json!({
+        "content": [{ "type": "text", "text": text }],
+        "isError": true,
+        "_meta": { "mcp/www_authenticate": [challenge.to_str().unwrap_or_default()] },
+    });
+    if *era == Era::Modern {
+        result["resultType"] = "complete".into();
+    }
+    Some(Answer::result(id, &result.to_string()))
+}
+
 /// A path of ours that does not take this HTTP method.
 pub(super) fn method_not_allowed(allow: &'static str) -> Response<Body> {
     let refusal = Refusal::MethodNotAllowed { allow };
@@ -337,6 +387,11 @@ mod tests {
         text.parse().expect("test scopes")
     }
 
+    fn insufficient(as_result: Option<Era>) -> Refusal {
+        let (needed, missing) = (scopes("a b"), scopes("a b"));
+        Refusal::InsufficientScope { id: "\"a\\\"b\"".into(), what: "t".into(), needed, missing, as_result }
+    }
+
     fn every_refusal() -> Vec<Refusal> {
         let id = || "\"a\\\"b\"".to_owned();
         let unparsable = |code, id: Option<&str>| {
@@ -381,8 +436,9 @@ mod tests {
                 what: "divide".into(),
                 needed: scopes("math op:div"),
                 missing: scopes("op:div"),
+                as_result: None,
             },
-            Refusal::InsufficientScope { id: id(), what: "t".into(), needed: scopes("a b"), missing: scopes("a b") },
+            insufficient(None),
             Refusal::NoRule { id: id(), what: "shutdown".into() },
             Refusal::NotAudited { id: id() },
         ]
@@ -417,6 +473,29 @@ mod tests {
             let _ = writeln!(page, "  {body}\n  log: {}\n", cause(&refusal));
         }
         insta::assert_snapshot!(page);
+    }
+
+    #[test]
+    fn a_missing_scope_can_be_a_tools_result_with_the_same_challenge() {
+        let resource = ResourceUri::new("https://h.example", "/mcp").expect("valid");
+        let challenges = Challenges::new(&resource, &scopes("a"));
+        assert!(every_refusal().iter().all(|refusal| as_result(refusal, &challenges).is_none()));
+        let header = refused(&insufficient(None), &challenges).headers()[WWW_AUTHENTICATE].clone();
+        for era in [Era::Legacy, Era::Modern] {
+            let answer = as_result(&insufficient(Some(era)), &challenges).expect("a result");
+            let body: serde_json::Value = serde_json::from_slice(&answer.message).expect("JSON");
+            assert_eq!((&body["id"], answer.error), (&"a\"b".into(), None));
+            let mut expected = serde_json::json!({
+                "content": [{ "type": "text", "text": "Missing required scopes \"a b\", so nothing was done. Ask the user \
+                    to connect this server again and to allow a b, then call again." }],
+                "isError": true,
+                "_meta": { "mcp/www_authenticate": [header.to_str().expect("text")] },
+            });
+            if era == Era::Modern {
+                expected["resultType"] = "complete".into();
+            }
+            assert_eq!(body["result"], expected);
+        }
     }
 
     #[test]

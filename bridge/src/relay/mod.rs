@@ -1,6 +1,7 @@
 //! From a permitted message to its answer.
 
 pub mod command;
+pub mod filter;
 pub(crate) mod owner;
 pub mod param_headers;
 pub mod session;
@@ -16,7 +17,7 @@ use crate::{
     backend::{Answered, Backend, Call, Conversation, Item, Opened, Reply},
     era::{EnvelopeError, Value},
     message::Request,
-    policy::Permit,
+    policy::{NotificationPermit, Permit},
     token::{NotReady, VerifiedToken},
 };
 
@@ -80,6 +81,11 @@ impl Relay {
             Reply::Stream(rest) if client.streams => self.stream(rest).await,
             Reply::Stream(rest) => whole(rest).await,
         }
+    }
+
+    /// Passes a permitted notification on to what its session speaks to.
+    pub async fn notify(&self, permit: &NotificationPermit<'_>, conversation: &dyn Conversation) {
+        conversation.notify(permit.notification()).await;
     }
 
     /// Opens a legacy session: carries out a permitted `initialize`.

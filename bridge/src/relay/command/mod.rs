@@ -39,7 +39,7 @@ use crate::{
         Answer, Answered, Backend, Call, Opened, Reply,
         child::{Program, Undertaker},
     },
-    config::Isolation,
+    config::server::Isolation,
     era::{EnvelopeError, Value},
     message::{INTERNAL_ERROR, Request},
     relay::{

@@ -20,7 +20,7 @@ use crate::{
         Call,
         link::{Asked, Event, Exchange, Note, Notice, Outgoing},
     },
-    config::Isolation,
+    config::server::Isolation,
     message::{INTERNAL_ERROR, INVALID_PARAMS, METHOD_NOT_FOUND, Params, shown},
     relay::translate::{
         errors::{modern_error, url_questions},

@@ -1,0 +1,84 @@
+//! Leaves out of a list what its reader cannot use. Pure.
+
+use serde_json::value::RawValue;
+
+use crate::message::{Object, quoted, text};
+
+/// `result`, the result of `tools/list` as a JSON object, without the tools whose name `keep` refuses.
+///
+/// All else stays as it is written, but that a `cacheScope` becomes `private`: the list is one
+/// caller's now. `None` if it is not an object with a list of named `tools`, or has a key twice; what
+/// cannot be read cannot be filtered.
+pub fn tools(result: &str, keep: impl Fn(&str) -> bool) -> Option<String> {
+    let members: Object<'_> = serde_json::from_str(result).ok()?;
+    let list: Vec<&RawValue> = serde_json::from_str(members.get("tools")?.get()).ok()?;
+    let mut kept = Vec::with_capacity(list.len());
+    for raw in list {
+        // A repeated key is an error here too, so nobody can read another name than this one.
+        let tool: Object<'_> = serde_json::from_str(raw.get()).ok()?;
+        if keep(&text(tool.get("name")?)?) {
+            kept.push(raw.get());
+        }
+    }
+    let mut written = String::with_capacity(result.len());
+    for (key, value) in members.iter() {
+        written.push(if written.is_empty() { '{' } else { ',' });
+        written.push_str(&quoted(key));
+        written.push(':');
+        match key {
+            "tools" => {
+                written.push('[');
+                written.push_str(&kept.join(","));
+                written.push(']');
+            }
+            "cacheScope" => written.push_str("\"private\""),
+            _ => written.push_str(value.get()),
+        }
+    }
+    written.push('}');
+    Some(written)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ONLY_A: fn(&str) -> bool = |name| name == "a";
+
+    #[test]
+    fn tools_that_are_refused_are_left_out_and_all_else_stays() {
+        for (result, expected) in [
+            (r#"{"tools":[]}"#, r#"{"tools":[]}"#),
+            (r#"{"tools":[{"name":"b"}]}"#, r#"{"tools":[]}"#),
+            (
+                "{ \"x\": 1e400, \"tools\" : [ {\"name\":\"b\"}, { \"n\":18446744073709551616 , \"name\":\"\\u0061\"}],\"nextCursor\":\"c\"}",
+                "{\"x\":1e400,\"tools\":[{ \"n\":18446744073709551616 , \"name\":\"\\u0061\"}],\"nextCursor\":\"c\"}",
+            ),
+            (
+                r#"{"resultType":"complete","cacheScope":"public","tools":[{"name":"a"},{"name":"a"}],"ttlMs":5}"#,
+                r#"{"resultType":"complete","cacheScope":"private","tools":[{"name":"a"},{"name":"a"}],"ttlMs":5}"#,
+            ),
+        ] {
+            assert_eq!(tools(result, ONLY_A).as_deref(), Some(expected), "{result}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_list_of_named_tools_is_not_filtered() {
+        for result in [
+            "",
+            "[]",
+            "{}",
+            r#"{"tools":{}}"#,
+            r#"{"tools":null}"#,
+            r#"{"tools":[1]}"#,
+            r#"{"tools":[{}]}"#,
+            r#"{"tools":[{"name":1}]}"#,
+            r#"{"tools":[{"name":"a","name":"b"}]}"#,
+            r#"{"tools":[],"tools":[{"name":"b"}]}"#,
+            r#"{"tools":[]} x"#,
+        ] {
+            assert_eq!(tools(result, ONLY_A), None, "{result}");
+        }
+    }
+}
