@@ -1,5 +1,6 @@
 //! What answers permitted messages: the calculator in process, and nothing else yet.
 
+pub mod child;
 pub mod in_process;
 
 use bytes::Bytes;

@@ -7,15 +7,18 @@ use std::{
 
 use mcp_calculator::secret::Secret;
 
-use crate::config::{
-    file,
-    parse::escaped,
-    policy::RawPolicy,
-    problem::{Problem, did_you_mean},
-    settings::{
-        ALL, CONFIG, Kind, PROPELAUTH_INTROSPECTION_CLIENT_SECRET, PROPELAUTH_VARIABLES, Setting, VARIABLE_PREFIX,
+use crate::{
+    backend::child::INSTANCE_VARIABLE,
+    config::{
+        file,
+        parse::escaped,
+        policy::RawPolicy,
+        problem::{Problem, did_you_mean},
+        settings::{
+            ALL, CONFIG, Kind, PROPELAUTH_INTROSPECTION_CLIENT_SECRET, PROPELAUTH_VARIABLES, Setting, VARIABLE_PREFIX,
+        },
+        source::{Source, Written},
     },
-    source::{Source, Written},
 };
 
 /// The flags of `serve` and `check-config`, as they were written.
@@ -85,7 +88,9 @@ impl Raw {
         let source = Source::Environment(name.to_owned());
         if propelauth.is_none() && setting.is_none() {
             let value = value.to_string_lossy();
-            if name.starts_with(VARIABLE_PREFIX) && !is_service_link(name, &value) {
+            // A bridge may itself be a child of a bridge.
+            let foreign = name == INSTANCE_VARIABLE || is_service_link(name, &value);
+            if name.starts_with(VARIABLE_PREFIX) && !foreign {
                 let names = ALL.iter().map(|setting| setting.variable());
                 problems.push(Problem::at(source, format!("not a setting; {}", did_you_mean(name, names))));
             }
