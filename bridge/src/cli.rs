@@ -48,6 +48,15 @@ pub enum Command {
     Man,
 }
 
+/// Whether these arguments ask for the watcher over children, which the bridge starts for itself.
+///
+/// It is no [`Command`], so that no help, completion or page can show it, and because the watcher
+/// has no use for the memory and the millisecond that the command line takes.
+#[cfg(target_os = "linux")]
+pub fn is_watcher(arguments: impl IntoIterator<Item = std::ffi::OsString>) -> bool {
+    arguments.into_iter().skip(1).eq([crate::backend::child::watcher::SUBCOMMAND])
+}
+
 /// Prints the completion script for `shell`.
 ///
 /// # Errors

@@ -16,6 +16,16 @@ use mcp_bridge::{
 const USAGE: u8 = 2;
 
 fn main() -> ExitCode {
+    #[cfg(target_os = "linux")]
+    if cli::is_watcher(std::env::args_os()) {
+        return match mcp_bridge::backend::child::watcher::watch() {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => {
+                complain(&error.to_string());
+                ExitCode::from(USAGE)
+            }
+        };
+    }
     let ended = match Cli::parse().command {
         Command::Serve(flags) => run(&flags),
         Command::CheckConfig(flags) => check_config(&flags),

@@ -87,7 +87,7 @@ pub enum Reference<'a> {
 impl fmt::Debug for Params<'_> {
     /// Shows keys and the target only: values are the client's own business.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { raw: _, members, meta, target, arguments } = self;
+        let Self { raw: _, members, meta, target, arguments, reference: _, subscriptions: _ } = self;
         let mut shown = f.debug_struct("Params");
         shown.field("members", members).field("meta", meta).field("target", target).field("arguments", arguments);
         shown.finish()

@@ -25,4 +25,6 @@ mod policy;
 mod secrecy;
 mod startup;
 mod tls;
+#[cfg(target_os = "linux")]
+mod watcher;
 mod wire;

@@ -8,16 +8,19 @@ use std::{
 
 use mcp_calculator::secret::Secret;
 
-use crate::config::{
-    file,
-    parse::escaped,
-    policy::RawPolicy,
-    problem::{Problem, did_you_mean},
-    settings::{
-        ALL, CONFIG, Kind, PROPELAUTH_INTROSPECTION_CLIENT_SECRET, PROPELAUTH_VARIABLES, Setting, VARIABLE_PREFIX,
+use crate::{
+    backend::child::CHILD_VARIABLES,
+    config::{
+        file,
+        parse::escaped,
+        policy::RawPolicy,
+        problem::{Problem, did_you_mean},
+        settings::{
+            ALL, CONFIG, Kind, PROPELAUTH_INTROSPECTION_CLIENT_SECRET, PROPELAUTH_VARIABLES, Setting, VARIABLE_PREFIX,
+        },
+        source::{Source, Written},
+        table::Table,
     },
-    source::{Source, Written},
-    table::Table,
 };
 
 /// The flags of `serve` and `check-config`, as they were written, and what follows `--`.
@@ -109,7 +112,9 @@ impl Raw {
         let source = Source::Environment(name.to_owned());
         if propelauth.is_none() && setting.is_none() {
             let value = value.to_string_lossy();
-            if name.starts_with(VARIABLE_PREFIX) && !is_service_link(name, &value) {
+            // A bridge may itself be a child of a bridge.
+            let foreign = CHILD_VARIABLES.contains(&name) || is_service_link(name, &value);
+            if name.starts_with(VARIABLE_PREFIX) && !foreign {
                 let names = ALL.iter().filter(|setting| setting.has_variable()).map(|setting| setting.variable());
                 problems.push(Problem::at(source, format!("not a setting; {}", did_you_mean(name, names))));
             }

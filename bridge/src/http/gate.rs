@@ -304,7 +304,7 @@ impl Gate {
             Outcome::Streaming(streaming) => Ok(self.stream(sse::Source::Reply {
                 streaming,
                 last: Box::new(|answered| answered.answer().message.clone()),
-                place: user.place,
+                _place: user.place,
             }, user.token, user.verified)),
             // The client is no longer interested, and an answer would break the protocol.
             Outcome::Cancelled => Ok(respond::empty(StatusCode::ACCEPTED)),

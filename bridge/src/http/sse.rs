@@ -62,7 +62,7 @@ pub(super) enum Source {
         /// What is done with the answer before it is sent.
         last: Box<dyn Fn(Answered) -> Bytes + Send>,
         /// The request's place among those that are answered at once.
-        place: Place,
+        _place: Place,
     },
 }
 
@@ -171,7 +171,7 @@ impl Source {
                 () = stream.ended() => Next::End,
                 message = stream.next_message() => Next::Message(message),
             },
-            Self::Reply { streaming, last, place: _ } => match streaming.rest.recv().await {
+            Self::Reply { streaming, last, .. } => match streaming.rest.recv().await {
                 Some(Item::Message(message)) => Next::Message(message),
                 Some(Item::Last(answered)) => Next::Last(last(answered)),
                 None => Next::End,

@@ -192,13 +192,12 @@ impl Adapted {
         // Changes that come after the answer must not be missed.
         let mut acknowledged = self.acknowledged.subscribe();
         let granted = acknowledged.wait_for(|granted| granted.resources.contains(&uri));
-        match timeout(ACKNOWLEDGED_WITHIN, granted).await {
-            Ok(Ok(_)) => out.served(&Ok(Bytes::from_static(b"{}"))).await,
-            _ => {
-                self.wanted.send_modify(|wanted| wanted.resources.retain(|known| *known != uri));
-                out.error(INTERNAL_ERROR, "Internal error: the server does not grant this subscription").await;
-            }
+        let is_granted = matches!(timeout(ACKNOWLEDGED_WITHIN, granted).await, Ok(Ok(_)));
+        if is_granted {
+            return out.served(&Ok(Bytes::from_static(b"{}"))).await;
         }
+        self.wanted.send_modify(|wanted| wanted.resources.retain(|known| *known != uri));
+        out.error(INTERNAL_ERROR, "Internal error: the server does not grant this subscription").await;
     }
 
     /// Legacy request, modern server: as often as it asks for input.

@@ -98,7 +98,7 @@ pub(super) fn identity(caller: &VerifiedToken) -> String {
 /// The verified user, for the environment of a process that is started for them.
 pub(super) fn environment(caller: &VerifiedToken) -> Vec<(&'static str, String)> {
     let mut variables = vec![
-        ("MCP_BRIDGE_ISSUER", caller.issuer.as_str().to_owned()),
+        ("MCP_BRIDGE_SUBJECT_ISSUER", caller.issuer.as_str().to_owned()),
         ("MCP_BRIDGE_SCOPES", caller.scopes.to_string()),
     ];
     for (name, value) in [

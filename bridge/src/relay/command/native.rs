@@ -190,9 +190,8 @@ impl Native {
                 ("logging/setLevel", _) => return out.served(&Ok(Bytes::from_static(b"{}"))).await,
                 ("resources/subscribe", Some(uri)) => return self.subscribe(&child, uri, out).await,
                 ("resources/unsubscribe", Some(uri)) => {
-                    let ended = lock(&self.subscriptions).remove(&uri);
+                    drop(lock(&self.subscriptions).remove(&uri));
                     lock(&self.shared_interest).resources.retain(|known| *known != uri);
-                    drop(ended);
                     return out.served(&Ok(Bytes::from_static(b"{}"))).await;
                 }
                 _ => {}
@@ -239,17 +238,19 @@ impl Native {
         carry_answer(&self.served, child, asked, answered, turn);
     }
 
+    fn is_interested_in(&self, uri: &str) {
+        let mut interest = lock(&self.shared_interest);
+        if !interest.resources.iter().any(|known| known == uri) {
+            interest.resources.push(uri.to_owned());
+        }
+    }
+
     async fn subscribe(&self, child: &Arc<Child>, uri: String, out: &Out) {
         match Subscription::begin(child, &uri, &self.served.tasks).await {
             Some(subscription) => {
-                let mut interest = lock(&self.shared_interest);
-                if !interest.resources.contains(&uri) {
-                    interest.resources.push(uri.clone());
-                }
-                drop(interest);
+                self.is_interested_in(&uri);
                 // An earlier one of the same resource is counted no more.
-                let earlier = lock(&self.subscriptions).insert(uri, subscription);
-                drop(earlier);
+                drop(lock(&self.subscriptions).insert(uri, subscription));
                 out.served(&Ok(Bytes::from_static(b"{}"))).await;
             }
             None => {

@@ -1,0 +1,191 @@
+//! Why a program did not start, for whoever wrote its name into the settings.
+
+use std::{
+    env,
+    ffi::OsString,
+    io,
+    path::{Path, PathBuf},
+};
+
+use crate::backend::child::Program;
+
+/// Why a program could not be started.
+#[derive(Debug, thiserror::Error)]
+pub enum SpawnError {
+    /// A name without a folder, in no folder of `PATH`.
+    #[error(
+        "cannot start `{command}`: it is in no folder of PATH ({path}); install it, or give its full path{}",
+        on_windows()
+    )]
+    NotInPath {
+        /// The name.
+        command: String,
+        /// Where it was looked for.
+        path: String,
+    },
+    /// A path where there is nothing.
+    #[error(
+        "cannot start `{0}`: there is no such file; check the path, which begins at the server's working folder if it is relative"
+    )]
+    NotFound(String),
+    /// The file is there, and what should run it is not.
+    #[error(
+        "cannot start `{0}`: the file is there, and the program that should run it is not; check its first line (`#!`), or for which system it was built"
+    )]
+    NoInterpreter(String),
+    /// The file may not be run.
+    #[error("cannot start `{0}`: it is not executable; allow it with `chmod +x`, and check who may enter its folder")]
+    NotExecutable(String),
+    /// The file is no program.
+    #[error("cannot start `{0}`: it is no program for this system; a script needs a first line like `#!/bin/sh`")]
+    NotAProgram(String),
+    /// The folder to start in.
+    #[error("cannot start `{command}` in the folder `{}`: {error}; create it, or choose another", folder.display())]
+    WorkingDir {
+        /// The command.
+        command: String,
+        /// The folder.
+        folder: PathBuf,
+        /// What is wrong with it.
+        error: io::Error,
+    },
+    /// File descriptors have run out.
+    #[error(
+        "cannot start `{command}`: too many files are open ({error}); raise the limit (`ulimit -n`, LimitNOFILE=), or serve fewer at once"
+    )]
+    TooManyFiles {
+        /// The command.
+        command: String,
+        /// Which limit.
+        error: io::Error,
+    },
+    /// Processes or memory have run out.
+    #[error(
+        "cannot start `{command}`: the system has no room for another process ({error}); raise the limit (`ulimit -u`, TasksMax=), or serve fewer at once"
+    )]
+    TooManyProcesses {
+        /// The command.
+        command: String,
+        /// Which limit.
+        error: io::Error,
+    },
+    /// The undertaker was closed.
+    #[error("no program is started any more: the bridge is shutting down")]
+    Closing,
+    /// Something else.
+    #[error("cannot start `{command}`: {error}")]
+    Other {
+        /// The command.
+        command: String,
+        /// What the system says.
+        error: io::Error,
+    },
+}
+
+/// What most often goes wrong on Windows.
+fn on_windows() -> &'static str {
+    if cfg!(windows) { "; scripts need their ending, as in `npx.cmd`" } else { "" }
+}
+
+impl SpawnError {
+    /// Looks at what the system says, and at the files, for what went wrong.
+    pub(super) fn explain(program: &Program, error: io::Error) -> Self {
+        let command = program.command.to_string_lossy().escape_debug().to_string();
+        if let Some(folder) = &program.working_dir {
+            let fault = match folder.metadata() {
+                Ok(found) if found.is_dir() => None,
+                Ok(_) => Some(io::ErrorKind::NotADirectory.into()),
+                Err(error) => Some(error),
+            };
+            if let Some(error) = fault {
+                return Self::WorkingDir { command, folder: folder.clone(), error };
+            }
+        }
+        match (error.kind(), error.raw_os_error()) {
+            (io::ErrorKind::NotFound, _) if program.is_there() => Self::NoInterpreter(command),
+            (io::ErrorKind::NotFound, _) if program.has_folder() => Self::NotFound(command),
+            (io::ErrorKind::NotFound, _) => {
+                Self::NotInPath { command, path: program.path().to_string_lossy().into_owned() }
+            }
+            (io::ErrorKind::PermissionDenied, _) => Self::NotExecutable(command),
+            (_, Some(code)) => match kind_of(code) {
+                Some(Kind::Format) => Self::NotAProgram(command),
+                Some(Kind::Files) => Self::TooManyFiles { command, error },
+                Some(Kind::Processes) => Self::TooManyProcesses { command, error },
+                None => Self::Other { command, error },
+            },
+            _ => Self::Other { command, error },
+        }
+    }
+}
+
+/// Errors that have no name in the standard library.
+enum Kind {
+    Format,
+    Files,
+    Processes,
+}
+
+#[cfg(unix)]
+fn kind_of(code: i32) -> Option<Kind> {
+    use rustix::io::Errno;
+    match Errno::from_raw_os_error(code) {
+        Errno::NOEXEC => Some(Kind::Format),
+        Errno::MFILE | Errno::NFILE => Some(Kind::Files),
+        Errno::AGAIN | Errno::NOMEM => Some(Kind::Processes),
+        _ => None,
+    }
+}
+
+#[cfg(not(unix))]
+fn kind_of(code: i32) -> Option<Kind> {
+    // ERROR_TOO_MANY_OPEN_FILES, ERROR_BAD_EXE_FORMAT.
+    match code {
+        4 => Some(Kind::Files),
+        193 => Some(Kind::Format),
+        _ => None,
+    }
+}
+
+impl Program {
+    /// The file to start where the command is a name to look up, so that it is known without asking
+    /// for each folder of `PATH` in a fork of this process; `None` leaves it to the system.
+    pub(super) fn locate(&self) -> Option<PathBuf> {
+        if cfg!(windows) || self.has_folder() {
+            return None;
+        }
+        let folders = env::split_paths(&self.path()).collect::<Vec<_>>();
+        // Relative ones begin at a folder that is not ours.
+        folders
+            .iter()
+            .take_while(|folder| folder.is_absolute())
+            .map(|folder| folder.join(&self.command))
+            .find(|file| is_executable(file))
+    }
+
+    fn has_folder(&self) -> bool {
+        Path::new(&self.command).components().count() > 1
+    }
+
+    fn is_there(&self) -> bool {
+        let file = || self.working_dir.as_deref().unwrap_or(Path::new("")).join(&self.command);
+        if self.has_folder() { file().exists() } else { self.locate().is_some() }
+    }
+
+    fn path(&self) -> OsString {
+        let is_path = |name: &OsString| if cfg!(windows) { name.eq_ignore_ascii_case("PATH") } else { name == "PATH" };
+        let path = self.environment.iter().rev().find(|(name, _)| is_path(name));
+        path.map(|(_, value)| value.clone()).unwrap_or_default()
+    }
+}
+
+#[cfg(unix)]
+fn is_executable(file: &Path) -> bool {
+    use std::os::unix::fs::PermissionsExt as _;
+    file.metadata().is_ok_and(|file| file.is_file() && file.permissions().mode() & 0o111 != 0)
+}
+
+#[cfg(not(unix))]
+fn is_executable(file: &Path) -> bool {
+    file.is_file()
+}
