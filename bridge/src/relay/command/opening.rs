@@ -139,17 +139,15 @@ pub(super) async fn probe(children: &Arc<Children>) -> Result<(Eras, Vec<Child>)
         First::Neither(why) => Some(why),
     };
     if eras.legacy.is_none() {
-        match children.start_as(&nobody, &[], true).await {
-            Ok(second) => {
-                if let Opening::Legacy(result) = second.opening() {
-                    eras.legacy = Some(result.clone());
-                }
-                usable.push(second);
+        let second = children.start_blank(&[], true).await?;
+        match open(second.link(), &nobody, Instant::now() + children.start_timeout()).await {
+            Ok(Opening::Legacy(result)) => {
+                eras.legacy = Some(result.clone());
+                usable.push(second.opened(nobody, Opening::Legacy(result)));
             }
-            Err(error) if eras.modern.is_none() => {
-                return Err(why_not_modern.map_or(error, |why| children.failed(&why)));
-            }
-            Err(error) => debug!(%error, "the server does not speak the legacy era"),
+            Ok(_) => {}
+            Err(why) if eras.modern.is_none() => return Err(children.failed(&why_not_modern.unwrap_or(why))),
+            Err(why) => debug!(server = children.name(), why, "it does not speak the legacy era"),
         }
     }
     info!(
