@@ -191,7 +191,7 @@ fn whole_gate() -> Gate {
         trusted_proxies: Vec::new(),
         verifier: Arc::new(Everybody(Arc::new(user()))),
         policy: in_process::policy(),
-        relay: Relay::new(Arc::new(InProcess), limits.request_timeout),
+        relay: Relay::new(Arc::new(InProcess), limits.request_timeout, limits.keep_alive),
         bounds: Bounds::new(&limits, false),
         limits,
         denial: Default::default(),

@@ -56,8 +56,10 @@ pub struct Notification<'a> {
 }
 
 /// Parameters, with the parts that policy and era read already parsed.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub struct Params<'a> {
+    /// The whole of them, as they came; `None` if there are none.
+    pub raw: Option<&'a RawValue>,
     /// Every member, in the order of the message.
     pub members: Object<'a>,
     /// `_meta`, empty if there is none.
@@ -80,6 +82,16 @@ pub enum Reference<'a> {
     Prompt(Cow<'a, str>),
     /// `ref/resource`, by URI or template.
     Resource(Cow<'a, str>),
+}
+
+impl fmt::Debug for Params<'_> {
+    /// Shows keys and the target only: values are the client's own business.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { raw: _, members, meta, target, arguments, reference: _, subscriptions: _ } = self;
+        let mut shown = f.debug_struct("Params");
+        shown.field("members", members).field("meta", meta).field("target", target).field("arguments", arguments);
+        shown.finish()
+    }
 }
 
 impl Params<'_> {
@@ -280,11 +292,16 @@ impl<'a> Message<'a> {
 }
 
 impl<'a> Params<'a> {
-    fn parse(method: &str, raw: Option<&'a RawValue>) -> Result<Self, String> {
+    /// Reads the parameters of `method`.
+    ///
+    /// # Errors
+    /// What is wrong with them, for the peer.
+    pub fn parse(method: &str, raw: Option<&'a RawValue>) -> Result<Self, String> {
         let mut params = Self::default();
         let Some(raw) = raw.filter(|raw| raw.get() != "null") else {
             return Ok(params);
         };
+        params.raw = Some(raw);
         params.members = object(raw, "params")?;
         if let Some(raw) = params.members.get("_meta") {
             params.meta = object(raw, "params._meta")?;

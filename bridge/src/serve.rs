@@ -11,11 +11,12 @@ use tracing::warn;
 use crate::{
     backend::{
         Backend,
+        child::{Program, Undertaker},
         in_process::{self, InProcess},
     },
     config::{
-        Auth, Config, Loaded, LogFormat,
-        server::{Served, Server},
+        Auth, Config, Limits, Loaded, LogFormat,
+        server::{Served, Server, Variable},
     },
     http::{
         bounds::Bounds,
@@ -24,7 +25,7 @@ use crate::{
         site::Site,
     },
     policy::Policy,
-    relay::Relay,
+    relay::{Relay, command},
     resource::{InvalidResource, ResourceUri},
     telemetry::{
         self, Listening, Log, LogError,
@@ -65,9 +66,9 @@ pub enum ServeError {
     /// The log.
     #[error(transparent)]
     Log(#[from] LogError),
-    /// There is no backend for commands yet.
-    #[error("served commands come with the next commit")]
-    NoCommandsYet,
+    /// The system's random numbers.
+    #[error("the system gives no random numbers")]
+    Random(#[source] getrandom::Error),
     /// The system's signals.
     #[error("cannot listen for signals")]
     Signals(#[source] io::Error),
@@ -220,6 +221,7 @@ fn verifier(
 /// One gate per server, and what they share.
 fn site(config: &Config, bound: SocketAddr, audit: Option<Audit>, metrics: &Arc<Metrics>) -> Result<Site, ServeError> {
     let audit = audit.map(Arc::new);
+    let undertaker = Undertaker::new().map_err(ServeError::Random)?;
     let bounds = Bounds::new(&config.limits, !matches!(config.auth, Auth::None));
     let mut gates = Vec::with_capacity(config.servers.len());
     for server in &config.servers {
@@ -239,7 +241,11 @@ fn site(config: &Config, bound: SocketAddr, audit: Option<Audit>, metrics: &Arc<
             trusted_proxies: config.trusted_proxies.clone(),
             verifier,
             policy,
-            relay: Relay::new(backend(server)?, config.limits.request_timeout),
+            relay: Relay::new(
+                backend(server, &config.limits, &undertaker),
+                config.limits.request_timeout,
+                config.limits.keep_alive,
+            ),
             limits: config.limits.clone(),
             bounds: bounds.clone(),
             denial: server.denial,
@@ -261,12 +267,31 @@ fn shown_name(server: &Server) -> &str {
 }
 
 /// What answers the permitted requests of `server`.
-fn backend(server: &Server) -> Result<Arc<dyn Backend>, ServeError> {
-    match &server.served {
-        Served::Calculator => Ok(Arc::new(InProcess)),
-        // HERE the backend of a command is made.
-        Served::Command(_) => Err(ServeError::NoCommandsYet),
-    }
+fn backend(server: &Server, limits: &Limits, undertaker: &Undertaker) -> Arc<dyn Backend> {
+    let Served::Command(command) = &server.served else { return Arc::new(InProcess) };
+    let (set, pass): (Vec<_>, Vec<_>) = command.environment.iter().partition(|variable| variable.value.is_some());
+    let pass: Vec<String> = pass.into_iter().map(|variable| variable.name.clone()).collect();
+    let value = |variable: &Variable| Some((variable.name.clone(), variable.value.as_ref()?.expose().clone()));
+    let set: Vec<(String, String)> = set.into_iter().filter_map(value).collect();
+    let program = Program {
+        name: server.name.clone(),
+        command: command.program.clone().into(),
+        arguments: command.arguments.iter().map(Into::into).collect(),
+        environment: Program::environment(std::env::vars_os(), &pass, &set),
+        working_dir: command.working_dir.clone(),
+        max_line_bytes: command.max_message_bytes,
+        grace: command.stop_grace,
+    };
+    let settings = command::Settings {
+        program,
+        isolation: command.isolation,
+        pool: command.pool,
+        pool_idle: command.pool_idle,
+        max_children: command.max_children,
+        start_timeout: command.start_timeout,
+        idle: limits.session_idle,
+    };
+    Arc::new(command::Command::new(settings, undertaker.clone()))
 }
 
 /// The signals that a service manager sends.

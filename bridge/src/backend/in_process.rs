@@ -1,6 +1,6 @@
 //! The calculator, answering in this process: a fresh value per request, no service task.
 
-use std::sync::LazyLock;
+use std::sync::{Arc, LazyLock};
 
 use futures_util::{FutureExt as _, future::BoxFuture};
 use mcp_calculator::{
@@ -10,7 +10,7 @@ use mcp_calculator::{
 use serde::Serialize;
 
 use crate::{
-    backend::{Answer, Backend, Call},
+    backend::{Answer, Answered, Backend, Call, Conversation, Opened, Reply},
     era::requested_version,
     message::{INVALID_PARAMS, METHOD_NOT_FOUND, shown},
     policy::{Policy, Rule, Target},
@@ -21,8 +21,20 @@ use crate::{
 pub struct InProcess;
 
 impl Backend for InProcess {
-    fn call<'a>(&'a self, call: Call<'a>) -> BoxFuture<'a, Answer> {
-        std::future::ready(answer(call)).boxed()
+    fn call<'a>(&'a self, call: Call<'a>) -> BoxFuture<'a, Reply> {
+        std::future::ready(Reply::Whole(Answered::Served(answer(call)))).boxed()
+    }
+
+    fn open<'a>(&'a self, call: Call<'a>) -> BoxFuture<'a, Opened> {
+        let answer = answer(call);
+        let conversation = answer.error.is_none().then(|| Arc::new(*self) as Arc<dyn Conversation>);
+        std::future::ready(Opened { reply: Answered::Served(answer), conversation }).boxed()
+    }
+}
+
+impl Conversation for InProcess {
+    fn call<'a>(&'a self, call: Call<'a>) -> BoxFuture<'a, Reply> {
+        Backend::call(self, call)
     }
 }
 

@@ -10,7 +10,7 @@ use std::{
 use bytes::Bytes;
 use http::{
     HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri,
-    header::{AUTHORIZATION, CONTENT_LENGTH, HOST, ORIGIN},
+    header::{AUTHORIZATION, CONTENT_LENGTH, HOST, ORIGIN, RETRY_AFTER},
     request::Parts,
 };
 use http_body_util::{BodyExt as _, LengthLimitError, Limited};
@@ -19,7 +19,7 @@ use tokio::time::Instant;
 use tracing::debug;
 
 use crate::{
-    backend::Answer,
+    backend::{Answered, Conversation, Opened},
     config::{Limits, server::Denial},
     http::{
         bounds::Bounds,
@@ -28,16 +28,14 @@ use crate::{
         judge::Judge,
         metadata::ProtectedResourceMetadata,
         origin::{self, Origins},
+        places::Place,
         record::Record,
         respond::{self, Body, Refusal},
         sse,
     },
     message::Message,
     policy::{Permit, Policy},
-    relay::{
-        Outcome, Relay,
-        session::{SessionId, Sessions},
-    },
+    relay::{Client, Outcome, Relay, session::Sessions},
     resource::ResourceUri,
     telemetry::{
         audit::Audit,
@@ -166,7 +164,7 @@ impl Gate {
                 record.allowed = false;
                 record.cause = Some(respond::cause(&refusal));
                 match respond::as_result(&refusal, &self.challenges) {
-                    Some(answer) => answered(&Outcome::Answered(answer), Era::Modern, Accepts::of(&head.headers), None),
+                    Some(result) => answer(&Answered::Served(result), Era::Modern, Accepts::of(&head.headers)),
                     None => respond::refused(&refusal, &self.challenges),
                 }
             }
@@ -210,15 +208,16 @@ impl Gate {
         let _counted = self.metrics.request_in_flight();
         let (token, verified) = self.authenticate(&head.headers).await?;
         // After the token, so that strangers whose tokens are being asked about take nobody's place.
-        let _place = self.bounds.places.take(&verified).ok_or(Refusal::Overloaded)?;
+        let place = self.bounds.places.take(&verified).ok_or(Refusal::Overloaded)?;
         record.caller = Some(Arc::clone(&verified));
         if let Some(rates) = &self.bounds.rates {
             rates.check(&verified).map_err(Refusal::RateLimited)?;
         }
+        let user = User { token, verified, place };
         match head.method {
-            Method::POST => self.post(head, body, &verified, record).await,
-            Method::GET => self.get(&head.headers, token, verified, record),
-            _ => self.delete(&head.headers, &verified, record),
+            Method::POST => self.post(head, body, user, record).await,
+            Method::GET => self.get(&head.headers, user, record),
+            _ => self.delete(&head.headers, &user.verified, record),
         }
     }
 
@@ -236,13 +235,7 @@ impl Gate {
         }
     }
 
-    async fn post<B>(
-        &self,
-        head: &Parts,
-        body: B,
-        caller: &VerifiedToken,
-        record: &mut Record,
-    ) -> Result<Response<Body>, Refusal>
+    async fn post<B>(&self, head: &Parts, body: B, user: User, record: &mut Record) -> Result<Response<Body>, Refusal>
     where
         B: http_body::Body<Data = Bytes> + Send,
         B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
@@ -261,6 +254,7 @@ impl Gate {
         let message = Message::parse(&body).map_err(Refusal::Unparsable)?;
         let mirror = headers::mirror(&head.headers);
         let era = mirror.era(&message);
+        let caller = &user.verified;
         let request = match message {
             Message::Request(request) => {
                 record.asks(&request.method, request.params.target.as_deref());
@@ -268,76 +262,102 @@ impl Gate {
             }
             Message::Notification(notification) => {
                 record.asks(&notification.method, None);
-                match (era, mirror.version) {
-                    (Era::Legacy, _) => self.session(&head.headers, caller, "null")?,
-                    (Era::Modern, None | Some(Ok(MODERN_VERSION))) => {}
+                let conversation = match (era, mirror.version) {
+                    (Era::Legacy, _) => Some(self.session(&head.headers, caller, "null")?),
+                    (Era::Modern, None | Some(Ok(MODERN_VERSION))) => None,
                     (Era::Modern, Some(_)) => return Err(Refusal::UnsupportedVersion),
+                };
+                let permit = self.judge.permit_notification(notification, caller, record).await?;
+                if let Some(conversation) = conversation {
+                    self.relay.notify(&permit, &*conversation).await;
                 }
-                self.judge.permit_notification(notification, caller, record).await?;
                 return Ok(respond::empty(StatusCode::ACCEPTED));
             }
-            Message::Response(_) if era == Era::Legacy => {
+            Message::Response(response) if era == Era::Legacy => {
                 record.label = MethodLabel::Response;
-                self.session(&head.headers, caller, "null")?;
+                let conversation = self.session(&head.headers, caller, "null")?;
                 record.allowed = true;
+                conversation.respond(&response).await;
                 return Ok(respond::empty(StatusCode::ACCEPTED));
             }
             Message::Response(_) => return Err(Refusal::UnexpectedResponse),
         };
         let opens_session = era == Era::Legacy && request.method == "initialize";
-        match era {
+        let conversation = match era {
             Era::Modern => {
-                mirror.check(&request).map_err(|error| Refusal::Envelope { id: request.id.to_json(), error })?
+                let envelope = mirror.check(&request).and_then(|()| {
+                    self.relay.check_arguments(&request, &|name| headers::value(&head.headers, name))
+                });
+                envelope.map_err(|error| Refusal::Envelope { id: request.id.to_json(), error })?;
+                None
             }
-            Era::Legacy if opens_session => {}
-            Era::Legacy => self.session(&head.headers, caller, request.id.as_json())?,
-        }
-        let permit = self.judge.permit(request, caller, era, record).await?;
-        let outcome = self.relay.call(&permit, caller, era).await;
-        let session = match &outcome {
-            Outcome::Answered(Answer { error: None, .. }) if opens_session => Some(self.open_session(&permit, caller)?),
-            _ => None,
+            Era::Legacy if opens_session => None,
+            Era::Legacy => Some(self.session(&head.headers, caller, request.id.as_json())?),
         };
-        Ok(answered(&outcome, era, accepts, session))
+        let permit = self.judge.permit(request, caller, era, record).await?;
+        let client = Client { caller, era, streams: accepts.events, conversation: conversation.as_ref() };
+        if opens_session {
+            return self.open(&permit, client, accepts).await;
+        }
+        match self.relay.call(&permit, client).await {
+            Outcome::Answered(answered) => Ok(answer(&answered, era, accepts)),
+            Outcome::Streaming(streaming) => Ok(self.stream(sse::Source::Reply {
+                streaming,
+                last: Box::new(|answered| answered.answer().message.clone()),
+                _place: user.place,
+            }, user.token, user.verified)),
+            // The client is no longer interested, and an answer would break the protocol.
+            Outcome::Cancelled => Ok(respond::empty(StatusCode::ACCEPTED)),
+        }
     }
 
-    fn open_session(&self, permit: &Permit<'_>, caller: &VerifiedToken) -> Result<SessionId, Refusal> {
-        self.sessions
-            .open(caller, Instant::now())
-            .map_err(|_| Refusal::SessionsFull { id: permit.request().id.to_json() })
+    async fn open(&self, permit: &Permit<'_>, client: Client<'_>, accepts: Accepts) -> Result<Response<Body>, Refusal> {
+        let Opened { reply, conversation } = self.relay.open(permit, client).await;
+        let mut response = answer(&reply, client.era, accepts);
+        if let Some(conversation) = conversation {
+            let opened = self.sessions.open(client.caller, conversation, Instant::now());
+            let session = opened.map_err(|_| Refusal::SessionsFull { id: permit.request().id.to_json() })?;
+            if let Ok(value) = HeaderValue::from_str(&session.header_value()) {
+                response.headers_mut().insert(headers::SESSION, value);
+            }
+        }
+        Ok(response)
     }
 
-    /// Checks that a legacy request belongs to a session that lives and is the caller's.
-    fn session(&self, headers: &HeaderMap, caller: &VerifiedToken, id: &str) -> Result<(), Refusal> {
-        let session = headers::session_of(headers, id)?;
-        let known = session.is_some_and(|session| self.sessions.touch(&session, caller, Instant::now()));
-        if known { Ok(()) } else { Err(Refusal::SessionUnknown { id: id.to_owned() }) }
-    }
-
-    fn get(
+    fn stream(
         &self,
-        headers: &HeaderMap,
+        source: sse::Source,
         token: Option<BearerToken>,
         verified: Arc<VerifiedToken>,
-        record: &mut Record,
-    ) -> Result<Response<Body>, Refusal> {
+    ) -> Response<Body> {
+        let verifier = Arc::clone(&self.verifier);
+        let keep_alive = self.limits.keep_alive;
+        respond::events(sse::stream(sse::Watch { source, verifier, token, verified, keep_alive }))
+    }
+
+    /// What a legacy request's session speaks to, if the session lives and is the caller's.
+    fn session(
+        &self,
+        headers: &HeaderMap,
+        caller: &VerifiedToken,
+        id: &str,
+    ) -> Result<Arc<dyn Conversation>, Refusal> {
+        let session = headers::session_of(headers, id)?;
+        let conversation = session.and_then(|session| self.sessions.touch(&session, caller, Instant::now()));
+        conversation.ok_or_else(|| Refusal::SessionUnknown { id: id.to_owned() })
+    }
+
+    fn get(&self, headers: &HeaderMap, user: User, record: &mut Record) -> Result<Response<Body>, Refusal> {
         record.label = MethodLabel::Get;
         headers::check_legacy_version(headers, "POST, OPTIONS")?;
         if !Accepts::of(headers).events {
             return Err(Refusal::NotAcceptable { offered: "text/event-stream" });
         }
         let stream = headers::session_of(headers, "null")?
-            .and_then(|session| self.sessions.open_stream(&session, &verified, Instant::now()))
+            .and_then(|session| self.sessions.open_stream(&session, &user.verified, Instant::now()))
             .ok_or_else(|| Refusal::SessionUnknown { id: "null".to_owned() })?;
         record.allowed = true;
-        let verifier = Arc::clone(&self.verifier);
-        Ok(respond::events(sse::session_stream(sse::Watch {
-            stream,
-            verifier,
-            token,
-            verified,
-            keep_alive: self.limits.keep_alive,
-        })))
+        Ok(self.stream(sse::Source::Session(stream), user.token, user.verified))
     }
 
     fn delete(
@@ -391,31 +411,48 @@ impl Gate {
         page.to_str().is_ok_and(|page| self.origins.allows(page))
     }
 
-    /// Whether tokens can be verified.
+    /// Whether tokens can be verified and requests answered.
     pub(super) async fn ready(&self) -> Result<(), NotReady> {
-        self.verifier.ready().await
+        self.verifier.ready().await?;
+        self.relay.ready().await
     }
 
     /// Forgets what has been idle for too long. To be called now and then.
     pub(super) fn tidy(&self) {
         self.sessions.end_idle(Instant::now());
+        self.relay.tidy();
     }
 
     /// Ends the streams that would otherwise outlive every drain.
     pub(super) fn end_streams(&self) {
         self.sessions.end_streams();
+        self.relay.end_streams();
+    }
+
+    /// Ends what is behind the gate, when nothing is accepted any more.
+    pub(super) async fn shut_down(&self) {
+        self.sessions.end_all();
+        self.relay.shut_down().await;
     }
 }
 
-fn answered(outcome: &Outcome, era: Era, accepts: Accepts, session: Option<SessionId>) -> Response<Body> {
-    let (Outcome::Answered(Answer { message, .. }) | Outcome::TimedOut(Answer { message, .. })) = outcome;
-    let status = respond::status_of(outcome, era);
+/// Who makes a request.
+struct User {
+    token: Option<BearerToken>,
+    verified: Arc<VerifiedToken>,
+    /// Their place among the requests that are answered at once.
+    place: Place,
+}
+
+fn answer(answered: &Answered, era: Era, accepts: Accepts) -> Response<Body> {
+    let message = &answered.answer().message;
+    let status = respond::status_of(answered, era);
     // One message needs no stream, and tunnels hold streams back.
     let mut response =
         if accepts.json { respond::json(status, message.clone()) } else { respond::events(sse::single(message)) };
     *response.status_mut() = status;
-    if let Some(value) = session.and_then(|session| HeaderValue::from_str(&session.header_value()).ok()) {
-        response.headers_mut().insert(headers::SESSION, value);
+    if let Some(value) = respond::retry_after(answered) {
+        response.headers_mut().insert(RETRY_AFTER, value);
     }
     response
 }

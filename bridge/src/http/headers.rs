@@ -6,7 +6,7 @@ use http::{
 };
 use mcp_calculator::server::{LEGACY_VERSIONS, MODERN_VERSION};
 
-use crate::{era::Mirror, http::respond::Refusal, relay::session::SessionId};
+use crate::{era::{Mirror, Value}, http::respond::Refusal, relay::session::SessionId};
 
 /// Names the legacy session of a request, and of the answer to `initialize`.
 pub(super) const SESSION: &str = "mcp-session-id";
@@ -60,8 +60,13 @@ pub(super) fn is_encoded(headers: &HeaderMap) -> bool {
 
 /// The headers that mirror the body of a modern request.
 pub(super) fn mirror(headers: &HeaderMap) -> Mirror<'_> {
-    let value = |name| Mirror::value(headers.get_all(name).iter().map(HeaderValue::as_bytes));
+    let value = |name| value(headers, name);
     Mirror { version: value("mcp-protocol-version"), method: value("mcp-method"), name: value("mcp-name") }
+}
+
+/// The value of one header, whose name may be in any case.
+pub(super) fn value<'h>(headers: &'h HeaderMap, name: &str) -> Value<'h> {
+    Mirror::value(headers.get_all(name).iter().map(HeaderValue::as_bytes))
 }
 
 /// GET and DELETE are for legacy sessions only.

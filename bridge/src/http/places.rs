@@ -3,16 +3,16 @@
 use std::{
     collections::HashMap,
     hash::{BuildHasher as _, RandomState},
-    sync::{Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use tokio::sync::{Semaphore, SemaphorePermit};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::token::VerifiedToken;
 
 /// The places of one endpoint.
 pub(super) struct Places {
-    all: Semaphore,
+    all: Arc<Semaphore>,
     /// How many one user may take; `None` where nobody is told from others.
     share: Option<usize>,
     /// By a hash of the user; only those who have a place.
@@ -25,13 +25,13 @@ impl Places {
     /// slowly holds its place for as long as bodies may take, and must not shut out everybody else.
     pub(super) fn new(max: usize, shared: bool) -> Self {
         let share = shared.then(|| max.div_ceil(2));
-        Self { all: Semaphore::new(max), share, taken: Mutex::default(), hasher: RandomState::new() }
+        Self { all: Arc::new(Semaphore::new(max)), share, taken: Mutex::default(), hasher: RandomState::new() }
     }
 
     /// A place for one request of the bearer of `token`, until it is dropped; `None` when there is
     /// none left for this user. Whichever clients a user has, they share the places.
-    pub(super) fn take(&self, token: &VerifiedToken) -> Option<Place<'_>> {
-        let place = self.all.try_acquire().ok()?;
+    pub(super) fn take(self: &Arc<Self>, token: &VerifiedToken) -> Option<Place> {
+        let place = Arc::clone(&self.all).try_acquire_owned().ok()?;
         let Some(share) = self.share else {
             return Some(Place { _place: place, of: None });
         };
@@ -42,7 +42,7 @@ impl Places {
             return None;
         }
         *count += 1;
-        Some(Place { _place: place, of: Some((self, user)) })
+        Some(Place { _place: place, of: Some((Arc::clone(self), user)) })
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<u64, usize>> {
@@ -52,19 +52,19 @@ impl Places {
 }
 
 /// One request's place.
-pub(super) struct Place<'p> {
-    _place: SemaphorePermit<'p>,
-    of: Option<(&'p Places, u64)>,
+pub(super) struct Place {
+    _place: OwnedSemaphorePermit,
+    of: Option<(Arc<Places>, u64)>,
 }
 
-impl Drop for Place<'_> {
+impl Drop for Place {
     fn drop(&mut self) {
-        let Some((places, user)) = self.of else { return };
+        let Some((places, user)) = &self.of else { return };
         let mut taken = places.lock();
-        if let Some(count) = taken.get_mut(&user) {
+        if let Some(count) = taken.get_mut(user) {
             *count -= 1;
             if *count == 0 {
-                taken.remove(&user);
+                taken.remove(user);
             }
         }
     }
@@ -76,7 +76,7 @@ mod tests {
 
     #[test]
     fn one_user_takes_half_of_the_places_through_however_many_clients() {
-        let places = Places::new(4, true);
+        let places = Arc::new(Places::new(4, true));
         let (greedy, again) = (VerifiedToken::of("greedy", "a"), VerifiedToken::of("greedy", "b"));
         let held = [places.take(&greedy), places.take(&again)];
         assert!(held.iter().all(Option::is_some) && places.take(&again).is_none());
@@ -91,8 +91,8 @@ mod tests {
     #[test]
     fn a_single_place_and_an_unshared_room_can_be_used_up_by_one() {
         let alone = VerifiedToken::of("alone", "a");
-        assert!(Places::new(1, true).take(&alone).is_some());
-        let unshared = Places::new(2, false);
+        assert!(Arc::new(Places::new(1, true)).take(&alone).is_some());
+        let unshared = Arc::new(Places::new(2, false));
         let held = [unshared.take(&alone), unshared.take(&alone)];
         assert!(held.iter().all(Option::is_some) && unshared.take(&alone).is_none());
     }

@@ -11,11 +11,10 @@ use http_body_util::{Either, Full, combinators::UnsyncBoxBody};
 use mcp_calculator::server::{Era, LEGACY_VERSIONS, MODERN_VERSION};
 
 use crate::{
-    backend::Answer,
+    backend::{Answer, Answered},
     era::{EnvelopeError, HEADER_MISMATCH, MISSING_CAPABILITY, UNSUPPORTED_VERSION},
     http::challenge::{self, Challenges},
     message::{INVALID_PARAMS, INVALID_REQUEST, METHOD_NOT_FOUND, ParseError},
-    relay::Outcome,
     scope::ScopeSet,
     telemetry::metrics::RefusalReason,
     token::{Inactive, MalformedCredentials},
@@ -268,11 +267,15 @@ pub(super) fn refused(refusal: &Refusal, challenges: &Challenges) -> Response<Bo
         headers.insert(WWW_AUTHENTICATE, challenge);
     }
     if let Some(wait) = refusal.retry_after() {
-        // Rounded up: a client that comes back too early is refused again.
-        let seconds = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
-        headers.insert(RETRY_AFTER, HeaderValue::from(seconds.max(1)));
+        headers.insert(RETRY_AFTER, seconds(wait));
     }
     response
+}
+
+/// Rounded up: a client that comes back too early is refused again.
+fn seconds(wait: Duration) -> HeaderValue {
+    let seconds = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
+    HeaderValue::from(seconds.max(1))
 }
 
 /// A missing scope as the result of the tool that was called, for clients that show nothing else to
@@ -307,14 +310,24 @@ pub(super) fn method_not_allowed(allow: &'static str) -> Response<Body> {
 }
 
 /// The status of an answer: 200, unless the modern era says otherwise for its error code.
-pub(super) fn status_of(outcome: &Outcome, era: Era) -> StatusCode {
-    match outcome {
-        Outcome::TimedOut(_) => StatusCode::GATEWAY_TIMEOUT,
-        Outcome::Answered(answer) => match (era, answer.error) {
+pub(super) fn status_of(answered: &Answered, era: Era) -> StatusCode {
+    match answered {
+        Answered::TimedOut(_) => StatusCode::GATEWAY_TIMEOUT,
+        Answered::Broken(_) => StatusCode::BAD_GATEWAY,
+        Answered::Unavailable(..) => StatusCode::SERVICE_UNAVAILABLE,
+        Answered::Served(answer) => match (era, answer.error) {
             (Era::Modern, Some(METHOD_NOT_FOUND)) => StatusCode::NOT_FOUND,
             (Era::Modern, Some(HEADER_MISMATCH | MISSING_CAPABILITY | UNSUPPORTED_VERSION)) => StatusCode::BAD_REQUEST,
             _ => StatusCode::OK,
         },
+    }
+}
+
+/// When an answer that could not be had may be asked for again, as `Retry-After`.
+pub(super) fn retry_after(answered: &Answered) -> Option<HeaderValue> {
+    match answered {
+        Answered::Unavailable(_, wait) => Some(seconds(*wait)),
+        _ => None,
     }
 }
 
@@ -528,7 +541,7 @@ mod tests {
 
     #[test]
     fn statuses_of_answers() {
-        let error = |code| Outcome::Answered(Answer::error("1", code, "text", None));
+        let error = |code| Answered::Served(Answer::error("1", code, "text", None));
         for (code, modern) in [
             (METHOD_NOT_FOUND, 404),
             (HEADER_MISMATCH, 400),
@@ -541,8 +554,13 @@ mod tests {
             assert_eq!(status_of(&error(code), Era::Legacy), 200, "{code}");
         }
         for era in [Era::Modern, Era::Legacy] {
-            assert_eq!(status_of(&Outcome::Answered(Answer::result("1", "{}")), era), 200);
-            assert_eq!(status_of(&Outcome::TimedOut(Answer::error("1", INTERNAL_ERROR, "text", None)), era), 504);
+            let ours = || Answer::error("1", INTERNAL_ERROR, "text", None);
+            assert_eq!(status_of(&Answered::Served(Answer::result("1", "{}")), era), 200);
+            assert_eq!(status_of(&Answered::TimedOut(ours()), era), 504);
+            assert_eq!(status_of(&Answered::Broken(ours()), era), 502);
+            let unavailable = Answered::Unavailable(ours(), Duration::from_millis(1200));
+            assert_eq!(status_of(&unavailable, era), 503);
+            assert_eq!(retry_after(&unavailable), Some(HeaderValue::from_static("2")));
         }
     }
 

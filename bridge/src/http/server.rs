@@ -148,6 +148,7 @@ pub async fn serve(
         aborting.cancel();
         connections.wait().await;
     }
+    site.shut_down().await;
     site.close_audit().await;
 }
 

@@ -86,6 +86,11 @@ impl Site {
         self.gates.iter().for_each(|(_, gate)| gate.end_streams());
     }
 
+    /// Ends what is behind the gates, when nothing is accepted any more.
+    pub async fn shut_down(&self) {
+        join_all(self.gates.iter().map(|(_, gate)| gate.shut_down())).await;
+    }
+
     /// Opens the audit file again, after a log rotation.
     pub async fn reopen_audit(&self) {
         if let Some(audit) = &self.audit

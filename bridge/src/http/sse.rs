@@ -16,8 +16,9 @@ use tokio::{
 };
 
 use crate::{
-    http::respond::Body,
-    relay::session::Stream,
+    backend::{Answered, Item},
+    http::{places::Place, respond::Body},
+    relay::{Streaming, session::Stream},
     token::{BearerToken, TokenVerifier, VerifiedToken, VerifyError},
 };
 
@@ -36,10 +37,10 @@ pub(super) fn single(message: &[u8]) -> Body {
     Either::Left(Full::new(event(message)))
 }
 
-/// What keeps a session's stream entitled to live.
+/// What a stream says, and what keeps it entitled to live.
 pub(super) struct Watch {
-    /// The session's side of it.
-    pub(super) stream: Stream,
+    /// What it says.
+    pub(super) source: Source,
     /// Who verifies the token again.
     pub(super) verifier: Arc<dyn TokenVerifier>,
     /// The token that opened it; `None` where none is needed.
@@ -50,45 +51,86 @@ pub(super) struct Watch {
     pub(super) keep_alive: Duration,
 }
 
-/// The stream of a legacy session for messages of the server's own accord.
+/// Where the messages of a stream come from.
+pub(super) enum Source {
+    /// What a legacy session's server says of its own accord.
+    Session(Stream),
+    /// The answer to one request, and what comes before it.
+    Reply {
+        /// The messages. Dropping them says that the client is gone.
+        streaming: Streaming,
+        /// What is done with the answer before it is sent.
+        last: Box<dyn Fn(Answered) -> Bytes + Send>,
+        /// The request's place among those that are answered at once.
+        _place: Place,
+    },
+}
+
+/// A stream of messages as they come.
 ///
-/// It begins with a comment at once, because a proxy may hold the response back until its first
-/// byte. At every keep-alive the token is verified again: a stream must not outlive its token or
-/// its user's consent. It ends with its session, too.
+/// It begins with a comment if there is no message at once, because a proxy may hold the response
+/// back until its first byte. At every keep-alive the token is verified again: a stream must not
+/// outlive its token or its user's consent.
 ///
 /// A task looks after it, and ends with it: on HTTP/2, nobody asks a body for more while its client
-/// leaves no window, so a stream that looked after itself would keep its session for ever then.
-pub(super) fn session_stream(watch: Watch) -> Body {
-    let (comments, mut taken) = mpsc::channel(1);
-    tokio::spawn(watch.keep(comments));
-    let opening = stream::iter([COMMENT]);
-    let comments = opening.chain(stream::poll_fn(move |cx| taken.poll_recv(cx)));
-    let frames = comments.map(|comment| Ok::<_, Infallible>(Frame::data(Bytes::from_static(comment))));
+/// leaves no window, so a stream that looked after itself would keep what it holds for ever then.
+pub(super) fn stream(watch: Watch) -> Body {
+    let (events, mut taken) = mpsc::channel(EVENTS_AT_ONCE);
+    tokio::spawn(watch.keep(events));
+    let events = stream::poll_fn(move |cx| taken.poll_recv(cx));
+    let frames = events.map(|event| Ok::<_, Infallible>(Frame::data(event)));
     Either::Right(StreamBody::new(frames).boxed_unsync())
 }
 
-const COMMENT: &[u8] = b": keep-alive\n\n";
+/// Events that a client has not taken yet, after which its server waits.
+const EVENTS_AT_ONCE: usize = 4;
+
+const COMMENT: Bytes = Bytes::from_static(b": keep-alive\n\n");
+
+/// What happens next on a stream.
+enum Next {
+    Message(Bytes),
+    Last(Bytes),
+    Quiet,
+    End,
+}
 
 impl Watch {
-    /// Sends a comment at every keep-alive until the stream has to end, or the client has left.
-    async fn keep(mut self, comments: mpsc::Sender<&'static [u8]>) {
+    /// Sends what there is, and a comment at every keep-alive, until the stream has to end or the
+    /// client has left.
+    async fn keep(mut self, events: mpsc::Sender<Bytes>) {
+        let first = match &mut self.source {
+            Source::Session(_) => None,
+            Source::Reply { streaming, .. } => streaming.first.take(),
+        };
+        let _ = events.send(first.map_or(COMMENT, |first| event(&first))).await;
         let mut ticks = interval_at(Instant::now() + self.keep_alive, self.keep_alive);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
-            let alive = tokio::select! {
-                () = comments.closed() => false,
-                alive = self.wait(&mut ticks) => alive,
+            let next = tokio::select! {
+                () = events.closed() => return,
+                next = self.next(&mut ticks) => next,
             };
-            if !alive {
+            let sent = match next {
+                Next::Message(message) => events.send(event(&message)).await,
+                Next::Last(message) => {
+                    let _ = events.send(event(&message)).await;
+                    return;
+                }
+                Next::Quiet => {
+                    // A client that has not taken the last comment needs no other.
+                    let _ = events.try_send(COMMENT);
+                    Ok(())
+                }
+                Next::End => return,
+            };
+            if sent.is_err() {
                 return;
             }
-            // A client that has not taken the last comment needs no other.
-            let _ = comments.try_send(COMMENT);
         }
     }
 
-    /// Waits for the next comment's time; `false` when the stream has to end.
-    async fn wait(&mut self, ticks: &mut Interval) -> bool {
+    async fn next(&mut self, ticks: &mut Interval) -> Next {
         let left = self.verified.expires_at.map(|end| end.duration_since(SystemTime::now()).unwrap_or_default());
         let expiry = left.filter(|left| *left < ticks.period());
         let expired = async {
@@ -98,11 +140,11 @@ impl Watch {
             }
         };
         tokio::select! {
-            () = expired => return false,
-            () = self.stream.ended() => return false,
+            () = expired => return Next::End,
+            next = self.source.next() => return next,
             _ = ticks.tick() => {}
         }
-        self.is_still_good().await
+        if self.is_still_good().await { Next::Quiet } else { Next::End }
     }
 
     async fn is_still_good(&mut self) -> bool {
@@ -117,6 +159,23 @@ impl Watch {
             // An outage of the authorization server must not log everybody out.
             Err(VerifyError::Unavailable(_)) => true,
             Err(VerifyError::Inactive(_)) => false,
+        }
+    }
+}
+
+impl Source {
+    /// Waits for the next message, or for the end. Cancel-safe.
+    async fn next(&mut self) -> Next {
+        match self {
+            Self::Session(stream) => tokio::select! {
+                () = stream.ended() => Next::End,
+                message = stream.next_message() => Next::Message(message),
+            },
+            Self::Reply { streaming, last, .. } => match streaming.rest.recv().await {
+                Some(Item::Message(message)) => Next::Message(message),
+                Some(Item::Last(answered)) => Next::Last(last(answered)),
+                None => Next::End,
+            },
         }
     }
 }

@@ -1,84 +1,161 @@
 //! From a permitted message to its answer.
 
+pub mod command;
 pub mod filter;
+pub(crate) mod owner;
 pub mod param_headers;
 pub mod session;
 pub mod translate;
 
 use std::{sync::Arc, time::Duration};
 
+use bytes::Bytes;
 use mcp_calculator::server::Era;
+use tokio::{sync::mpsc, time::timeout};
 
 use crate::{
-    backend::{Answer, Backend, Call},
-    message::INTERNAL_ERROR,
-    policy::Permit,
-    token::VerifiedToken,
+    backend::{Answered, Backend, Call, Conversation, Item, Opened, Reply},
+    era::{EnvelopeError, Value},
+    message::Request,
+    policy::{NotificationPermit, Permit},
+    token::{NotReady, VerifiedToken},
 };
 
 /// Carries permitted messages to the backend.
 pub struct Relay {
     backend: Arc<dyn Backend>,
     request_timeout: Duration,
+    patience: Duration,
+}
+
+/// How a client speaks, and what it reads.
+#[derive(Clone, Copy)]
+pub struct Client<'c> {
+    /// Whose requests these are.
+    pub caller: &'c Arc<VerifiedToken>,
+    /// The era of this request.
+    pub era: Era,
+    /// Whether it reads an event stream as its answer.
+    pub streams: bool,
+    /// What a legacy session speaks to.
+    pub conversation: Option<&'c Arc<dyn Conversation>>,
 }
 
 /// What came of a permitted message.
 #[derive(Debug)]
 pub enum Outcome {
-    /// The backend answered.
-    Answered(Answer),
-    /// The backend took longer than the request time-out; the answer says so.
-    TimedOut(Answer),
+    /// One message.
+    Answered(Answered),
+    /// Several messages, or one that takes its time.
+    Streaming(Streaming),
+    /// The client has cancelled it meanwhile, and gets no answer.
+    Cancelled,
+}
+
+/// The messages of one reply.
+#[derive(Debug)]
+pub struct Streaming {
+    /// The one that is there already.
+    pub first: Option<Bytes>,
+    /// The others. Dropping it says that the client is gone.
+    pub rest: mpsc::Receiver<Item>,
 }
 
 impl Relay {
-    /// A relay to `backend` that waits at most `request_timeout` for an answer.
-    pub fn new(backend: Arc<dyn Backend>, request_timeout: Duration) -> Self {
-        Self { backend, request_timeout }
+    /// A relay to `backend`, which has at most `request_timeout` for an answer. A client that reads
+    /// streams gets one when it has waited for `patience`, so that it and proxies see signs of life.
+    pub fn new(backend: Arc<dyn Backend>, request_timeout: Duration, patience: Duration) -> Self {
+        Self { backend, request_timeout, patience }
     }
 
-    /// Has a permitted request carried out. Dropping the future cancels it.
-    pub async fn call(&self, permit: &Permit<'_>, caller: &VerifiedToken, era: Era) -> Outcome {
-        let request = permit.request();
-        let call = Call { request, caller, era };
-        match tokio::time::timeout(self.request_timeout, self.backend.call(call)).await {
-            Ok(answer) => Outcome::Answered(answer),
-            Err(_) => {
-                let text =
-                    format!("Internal error: no answer within {}", humantime::format_duration(self.request_timeout));
-                Outcome::TimedOut(Answer::error(request.id.as_json(), INTERNAL_ERROR, &text, None))
-            }
+    /// Has a permitted request carried out. Dropping the future or the stream says that the client is
+    /// gone, which cancels the request in the modern era.
+    pub async fn call(&self, permit: &Permit<'_>, client: Client<'_>) -> Outcome {
+        let call = self.call_of(permit, client);
+        let reply = match client.conversation {
+            Some(conversation) => conversation.call(call).await,
+            None => self.backend.call(call).await,
+        };
+        match reply {
+            Reply::Whole(answered) => Outcome::Answered(answered),
+            Reply::Stream(rest) if client.streams => self.stream(rest).await,
+            Reply::Stream(rest) => whole(rest).await,
+        }
+    }
+
+    /// Passes a permitted notification on to what its session speaks to.
+    pub async fn notify(&self, permit: &NotificationPermit<'_>, conversation: &dyn Conversation) {
+        conversation.notify(permit.notification()).await;
+    }
+
+    /// Opens a legacy session: carries out a permitted `initialize`.
+    pub async fn open(&self, permit: &Permit<'_>, client: Client<'_>) -> Opened {
+        self.backend.open(self.call_of(permit, client)).await
+    }
+
+    /// Compares headers that mirror arguments of a tool with the arguments.
+    ///
+    /// # Errors
+    /// [`EnvelopeError::HeaderMismatch`]
+    pub fn check_arguments<'h>(
+        &self,
+        request: &Request<'_>,
+        header: &dyn Fn(&str) -> Value<'h>,
+    ) -> Result<(), EnvelopeError> {
+        self.backend.check_arguments(request, header)
+    }
+
+    /// Whether requests can be answered.
+    ///
+    /// # Errors
+    /// [`NotReady`] says why not.
+    pub async fn ready(&self) -> Result<(), NotReady> {
+        self.backend.ready().await
+    }
+
+    /// Ends what outlives requests. To be called now and then.
+    pub fn tidy(&self) {
+        self.backend.tidy();
+    }
+
+    /// Ends subscriptions in good order, for the shutdown.
+    pub fn end_streams(&self) {
+        self.backend.end_streams();
+    }
+
+    /// Ends everything, when nothing is accepted any more.
+    pub async fn shut_down(&self) {
+        self.backend.shut_down().await;
+    }
+
+    fn call_of<'a>(&self, permit: &'a Permit<'_>, client: Client<'a>) -> Call<'a> {
+        Call {
+            request: permit.request(),
+            caller: client.caller,
+            era: client.era,
+            streams: client.streams,
+            timeout: self.request_timeout,
+        }
+    }
+
+    /// One message needs no stream, and tunnels hold streams back.
+    async fn stream(&self, mut rest: mpsc::Receiver<Item>) -> Outcome {
+        match timeout(self.patience, rest.recv()).await {
+            Ok(Some(Item::Last(answered))) => Outcome::Answered(answered),
+            Ok(Some(Item::Message(first))) => Outcome::Streaming(Streaming { first: Some(first), rest }),
+            Ok(None) => Outcome::Cancelled,
+            Err(_) => Outcome::Streaming(Streaming { first: None, rest }),
         }
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use futures_util::{FutureExt as _, future::BoxFuture};
-
-    use super::*;
-    use crate::{message::Message, policy::Policy, token::TokenVerifier as _, token::nobody::Nobody};
-
-    struct Silent;
-
-    impl Backend for Silent {
-        fn call<'a>(&'a self, _call: Call<'a>) -> BoxFuture<'a, Answer> {
-            std::future::pending().boxed()
+/// The answer alone, for clients that read nothing else.
+async fn whole(mut rest: mpsc::Receiver<Item>) -> Outcome {
+    loop {
+        match rest.recv().await {
+            Some(Item::Message(_)) => {}
+            Some(Item::Last(answered)) => return Outcome::Answered(answered),
+            None => return Outcome::Cancelled,
         }
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_backend_that_never_answers_is_not_waited_for() {
-        let body = br#"{"jsonrpc":"2.0","id":"x","method":"tools/list"}"#;
-        let Ok(Message::Request(request)) = Message::parse(body) else { panic!("a request") };
-        let caller = Nobody::new(Default::default()).without_token().expect("nobody needs a token");
-        let permit = Policy::new(Vec::new(), None).permit(&caller, request).expect("lists are for everybody");
-        let relay = Relay::new(Arc::new(Silent), Duration::from_secs(60));
-        let outcome = relay.call(&permit, &caller, Era::Modern).await;
-        let Outcome::TimedOut(answer) = outcome else { panic!("{outcome:?}") };
-        assert_eq!(
-            answer.message,
-            r#"{"jsonrpc":"2.0","id":"x","error":{"code":-32603,"message":"Internal error: no answer within 1m"}}"#
-        );
     }
 }

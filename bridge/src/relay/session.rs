@@ -8,12 +8,15 @@ use std::{
     time::Duration,
 };
 
+use bytes::Bytes;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
+    backend::Conversation,
+    relay::owner::{Owner, Principal},
     telemetry::metrics::{GaugeGuard, Metrics},
-    token::{Issuer, VerifiedToken},
+    token::VerifiedToken,
 };
 
 /// Names a session: 128 random bits, written as 32 hexadecimal digits. A secret: it has no `Display`.
@@ -55,38 +58,6 @@ impl fmt::Debug for SessionId {
     }
 }
 
-/// Whose a session is: the same person through the same client, whatever token they show. Binding to
-/// the token's bytes would break at every refresh, binding to the name alone lets one client into
-/// another's session.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-struct Owner {
-    issuer: Issuer,
-    subject: Option<String>,
-    client_id: Option<String>,
-}
-
-impl Owner {
-    fn of(token: &VerifiedToken) -> Self {
-        let VerifiedToken { issuer, subject, client_id, .. } = token;
-        Self { issuer: issuer.clone(), subject: subject.clone(), client_id: client_id.clone() }
-    }
-
-    /// Who is counted against the limit: a user whatever the client, because anybody can register
-    /// clients; a client only where no user is named.
-    fn principal(&self) -> Principal {
-        let client_id = self.client_id.as_ref().filter(|_| self.subject.is_none());
-        Principal(Self { client_id: client_id.cloned(), ..self.clone() })
-    }
-
-    fn is(&self, token: &VerifiedToken) -> bool {
-        self.issuer == token.issuer && self.subject == token.subject && self.client_id == token.client_id
-    }
-}
-
-/// An owner without the client that acts for them.
-#[derive(PartialEq, Eq, Hash)]
-struct Principal(Owner);
-
 /// All sessions of one endpoint.
 pub struct Sessions {
     table: Mutex<Table>,
@@ -106,6 +77,8 @@ struct Table {
 
 struct Session {
     owner: Owner,
+    /// What the session speaks to.
+    conversation: Arc<dyn Conversation>,
     last_used: Instant,
     /// Ends with the session.
     ended: CancellationToken,
@@ -126,13 +99,18 @@ impl Sessions {
         Self { table: Mutex::default(), idle, max, max_per_principal, metrics }
     }
 
-    /// Opens a session for the bearer of `token`.
+    /// Opens a session for the bearer of `token`, to speak to `conversation`.
     ///
     /// A principal who has too many loses the one unused for longest: clients forget to end theirs.
     ///
     /// # Errors
     /// [`Full`] when all principals together have too many, or the system has no random numbers.
-    pub fn open(&self, token: &VerifiedToken, now: Instant) -> Result<SessionId, Full> {
+    pub fn open(
+        &self,
+        token: &VerifiedToken,
+        conversation: Arc<dyn Conversation>,
+        now: Instant,
+    ) -> Result<SessionId, Full> {
         let id = SessionId::random().ok_or(Full)?;
         let mut table = self.lock();
         let owner = Owner::of(token);
@@ -153,6 +131,7 @@ impl Sessions {
         table.principals.entry(principal).or_default().push(id);
         let session = Session {
             owner,
+            conversation,
             last_used: now,
             ended: CancellationToken::new(),
             stream: None,
@@ -163,9 +142,9 @@ impl Sessions {
         Ok(id)
     }
 
-    /// Marks the session as used, if it lives and is the bearer's.
-    pub fn touch(&self, id: &SessionId, token: &VerifiedToken, now: Instant) -> bool {
-        self.lock().owned(id, token, self.idle, now).is_some()
+    /// What the session speaks to, if it lives and is the bearer's; it counts as used then.
+    pub fn touch(&self, id: &SessionId, token: &VerifiedToken, now: Instant) -> Option<Arc<dyn Conversation>> {
+        self.lock().owned(id, token, self.idle, now).map(|session| Arc::clone(&session.conversation))
     }
 
     /// Opens the session's stream for messages of the server's own accord. An earlier one ends: its
@@ -187,6 +166,7 @@ impl Sessions {
             ended,
             number: session.streams_opened,
             id: *id,
+            conversation: Arc::clone(&session.conversation),
             sessions: Arc::clone(self),
             _counted: self.metrics.stream(),
         })
@@ -205,6 +185,15 @@ impl Sessions {
     /// Ends what has been idle for too long.
     pub fn end_idle(&self, now: Instant) {
         self.lock().end_idle(self.idle, now);
+    }
+
+    /// Ends all sessions, when nothing is accepted any more.
+    pub fn end_all(&self) {
+        let mut table = self.lock();
+        let all: Vec<SessionId> = table.sessions.keys().copied().collect();
+        for id in all {
+            table.end(&id);
+        }
     }
 
     /// Ends all streams, for the shutdown; one that is opened later ends at once.
@@ -237,6 +226,7 @@ impl Table {
             return;
         };
         session.ended.cancel();
+        session.conversation.end();
         let principal = session.owner.principal();
         if let Some(ids) = self.principals.get_mut(&principal) {
             ids.retain(|other| other != id);
@@ -266,6 +256,7 @@ pub struct Stream {
     ended: CancellationToken,
     number: u64,
     id: SessionId,
+    conversation: Arc<dyn Conversation>,
     sessions: Arc<Sessions>,
     _counted: GaugeGuard,
 }
@@ -275,6 +266,11 @@ impl Stream {
     /// the server shuts down. Cancel-safe.
     pub async fn ended(&self) {
         self.ended.cancelled().await;
+    }
+
+    /// Waits for what the server says of its own accord. Cancel-safe.
+    pub async fn next_message(&self) -> Bytes {
+        self.conversation.next_message().await
     }
 }
 
@@ -294,6 +290,7 @@ impl Drop for Stream {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::{backend::in_process::InProcess, token::Issuer};
 
     const IDLE: Duration = Duration::from_secs(60);
 
@@ -301,37 +298,42 @@ mod tests {
         Arc::new(Sessions::new(IDLE, max, max_per_principal, Arc::new(Metrics::new())))
     }
 
+    /// A conversation of no importance.
+    fn nothing() -> Arc<dyn Conversation> {
+        Arc::new(InProcess)
+    }
+
     #[test]
     fn another_principals_session_looks_unknown() {
         let (sessions, now) = (sessions(9, 9), Instant::now());
         let alice = VerifiedToken::of("alice", "app");
-        let id = sessions.open(&alice, now).expect("room");
+        let id = sessions.open(&alice, nothing(), now).expect("room");
         let foreign = VerifiedToken { issuer: Issuer::new("https://other.example"), ..alice.clone() };
         let nameless = VerifiedToken { subject: None, ..alice.clone() };
         for other in [VerifiedToken::of("bob", "app"), VerifiedToken::of("alice", "other-app"), foreign, nameless] {
-            assert!(!sessions.touch(&id, &other, now));
+            assert!(sessions.touch(&id, &other, now).is_none());
             assert!(sessions.open_stream(&id, &other, now).is_none());
             assert!(!sessions.end(&id, &other, now));
         }
         let refreshed = VerifiedToken { scopes: "op:add".parse().expect("valid"), ..alice };
-        assert!(sessions.touch(&id, &refreshed, now));
+        assert!(sessions.touch(&id, &refreshed, now).is_some());
         assert!(sessions.end(&id, &refreshed, now));
-        assert!(!sessions.touch(&id, &refreshed, now));
+        assert!(sessions.touch(&id, &refreshed, now).is_none());
     }
 
     #[test]
     fn idle_sessions_end_and_used_or_streaming_ones_live() {
         let (sessions, start) = (sessions(9, 9), Instant::now());
         let alice = VerifiedToken::of("alice", "app");
-        let [idle, used, streaming] = std::array::from_fn(|_| sessions.open(&alice, start).expect("room"));
+        let [idle, used, streaming] = std::array::from_fn(|_| sessions.open(&alice, nothing(), start).expect("room"));
         let stream = sessions.open_stream(&streaming, &alice, start).expect("owned");
-        assert!(sessions.touch(&used, &alice, start + IDLE / 2));
+        assert!(sessions.touch(&used, &alice, start + IDLE / 2).is_some());
         sessions.end_idle(start + IDLE);
-        assert!(!sessions.touch(&idle, &alice, start + IDLE));
-        assert!(sessions.touch(&used, &alice, start + IDLE));
-        assert!(sessions.touch(&streaming, &alice, start + IDLE * 9));
+        assert!(sessions.touch(&idle, &alice, start + IDLE).is_none());
+        assert!(sessions.touch(&used, &alice, start + IDLE).is_some());
+        assert!(sessions.touch(&streaming, &alice, start + IDLE * 9).is_some());
         drop(stream);
-        assert!(!sessions.touch(&streaming, &alice, start + IDLE * 99));
+        assert!(sessions.touch(&streaming, &alice, start + IDLE * 99).is_none());
     }
 
     #[test]
@@ -339,18 +341,18 @@ mod tests {
         let (sessions, start) = (sessions(3, 2), Instant::now());
         let at = |seconds| start + Duration::from_secs(seconds);
         let (alice, bob) = (VerifiedToken::of("alice", "app"), VerifiedToken::of("bob", "app"));
-        let first = sessions.open(&alice, at(0)).expect("room");
-        let second = sessions.open(&alice, at(1)).expect("room");
-        let third = sessions.open(&alice, at(2)).expect("room");
+        let first = sessions.open(&alice, nothing(), at(0)).expect("room");
+        let second = sessions.open(&alice, nothing(), at(1)).expect("room");
+        let third = sessions.open(&alice, nothing(), at(2)).expect("room");
         assert!(
-            !sessions.touch(&first, &alice, at(3))
-                && sessions.touch(&second, &alice, at(3))
-                && sessions.touch(&third, &alice, at(3))
+            sessions.touch(&first, &alice, at(3)).is_none()
+                && sessions.touch(&second, &alice, at(3)).is_some()
+                && sessions.touch(&third, &alice, at(3)).is_some()
         );
-        let bobs = sessions.open(&bob, at(4)).expect("room");
-        assert_eq!(sessions.open(&VerifiedToken::of("carol", "app"), at(5)), Err(Full));
-        assert!(sessions.touch(&bobs, &bob, at(6)));
-        assert!(sessions.open(&VerifiedToken::of("carol", "app"), at(4) + IDLE).is_ok());
+        let bobs = sessions.open(&bob, nothing(), at(4)).expect("room");
+        assert_eq!(sessions.open(&VerifiedToken::of("carol", "app"), nothing(), at(5)), Err(Full));
+        assert!(sessions.touch(&bobs, &bob, at(6)).is_some());
+        assert!(sessions.open(&VerifiedToken::of("carol", "app"), nothing(), at(4) + IDLE).is_ok());
     }
 
     #[test]
@@ -359,13 +361,13 @@ mod tests {
         let open = |subject: Option<&str>, client: &str, seconds| {
             let token = VerifiedToken { subject: subject.map(str::to_owned), ..VerifiedToken::of("", client) };
             let now = start + Duration::from_secs(seconds);
-            (sessions.open(&token, now).expect("room"), token)
+            (sessions.open(&token, nothing(), now).expect("room"), token)
         };
         let opened: Vec<_> = (0..4).map(|number| open(Some("alice"), &format!("app-{number}"), number)).collect();
         let nameless: Vec<_> = (0..4).map(|number| open(None, &format!("app-{number}"), number)).collect();
         let now = start + Duration::from_secs(5);
         let live = |opened: &[(SessionId, VerifiedToken)]| -> Vec<bool> {
-            opened.iter().map(|(id, token)| sessions.touch(id, token, now)).collect()
+            opened.iter().map(|(id, token)| sessions.touch(id, token, now).is_some()).collect()
         };
         assert_eq!(live(&opened), [false, false, true, true]);
         assert_eq!(live(&nameless), [true; 4], "clients without a user are principals of their own");
@@ -379,7 +381,7 @@ mod tests {
     async fn a_newer_stream_ends_the_older_one_and_delete_ends_the_newer() {
         let (sessions, now) = (sessions(9, 9), Instant::now());
         let alice = VerifiedToken::of("alice", "app");
-        let id = sessions.open(&alice, now).expect("room");
+        let id = sessions.open(&alice, nothing(), now).expect("room");
         let older = sessions.open_stream(&id, &alice, now).expect("owned");
         let newer = sessions.open_stream(&id, &alice, now).expect("owned");
         older.ended().await;
@@ -394,7 +396,7 @@ mod tests {
     async fn a_stream_opened_during_the_shutdown_does_not_hold_it_up() {
         let (sessions, now) = (sessions(9, 9), Instant::now());
         let alice = VerifiedToken::of("alice", "app");
-        let id = sessions.open(&alice, now).expect("room");
+        let id = sessions.open(&alice, nothing(), now).expect("room");
         let earlier = sessions.open_stream(&id, &alice, now).expect("owned");
         sessions.end_streams();
         earlier.ended().await;

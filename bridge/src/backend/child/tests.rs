@@ -48,7 +48,7 @@ impl World {
     }
 
     fn spawn(&self, program: &Program) -> Process {
-        program.spawn(&[], &self.0).expect("it starts")
+        program.spawn(&[], &self.0, ()).expect("it starts")
     }
 
     /// Ids of the processes that run and have the mark, wherever they have gone.
@@ -153,7 +153,7 @@ async fn a_process_gets_its_environment_its_identity_and_its_mark_and_no_more() 
     let mut program = program("env", &[]);
     program.environment.push(("LANG".into(), "C".into()));
     let identity = [("MCP_BRIDGE_SUBJECT", "alice".to_owned())];
-    let mut process = program.spawn(&identity, &world.0).expect("it starts");
+    let mut process = program.spawn(&identity, &world.0, ()).expect("it starts");
     let mut lines = Vec::new();
     while let Ok(line) = within("a line", process.output.next()).await {
         lines.push(String::from_utf8_lossy(&line).into_owned());
@@ -344,7 +344,7 @@ async fn a_flood_on_stderr_does_not_block_and_does_not_fill_the_log() {
 }
 
 fn refusal(program: &Program) -> SpawnError {
-    program.spawn(&[], &World::new().0).expect_err("it cannot start")
+    program.spawn(&[], &World::new().0, ()).expect_err("it cannot start")
 }
 
 #[tokio::test]
@@ -377,7 +377,7 @@ async fn what_cannot_start_says_why() {
     }
     let world = World::new();
     world.0.close(LONG).await;
-    let error = program("true", &[]).spawn(&[], &world.0).expect_err("it is closed");
+    let error = program("true", &[]).spawn(&[], &world.0, ()).expect_err("it is closed");
     assert!(matches!(error, SpawnError::Closing));
 }
 

@@ -107,7 +107,12 @@ impl Undertaker {
         }
     }
 
-    fn spawn(&self, program: &Program, identity: &[(&'static str, String)]) -> Result<Process, SpawnError> {
+    fn spawn(
+        &self,
+        program: &Program,
+        identity: &[(&'static str, String)],
+        until_over: Box<dyn Send + Sync>,
+    ) -> Result<Process, SpawnError> {
         let shared = &*self.0;
         if shared.tasks.is_closed() {
             return Err(SpawnError::Closing);
@@ -131,7 +136,7 @@ impl Undertaker {
             grace: program.grace,
             orders: orders.clone(),
             tell,
-            alive: Alive::new(self.clone()),
+            alive: Alive::new(self.clone(), until_over),
         };
         shared.tasks.spawn(writing);
         shared.tasks.spawn(errors::log(stderr, program.name.clone(), id, orders.over.clone()));
@@ -166,28 +171,37 @@ impl Program {
     /// its environment. Must be called in a tokio runtime; takes the time of a fork, about a
     /// millisecond.
     ///
-    /// Who drops the process's handle ends it; `undertaker` sees to that.
+    /// Who drops the process's handle ends it; `undertaker` sees to that. `until_over` is dropped
+    /// when the process is over, its group killed.
     ///
     /// # Errors
     /// [`SpawnError`] says what is wrong and what to do.
-    pub fn spawn(&self, identity: &[(&'static str, String)], undertaker: &Undertaker) -> Result<Process, SpawnError> {
-        undertaker.spawn(self, identity)
+    pub fn spawn(
+        &self,
+        identity: &[(&'static str, String)],
+        undertaker: &Undertaker,
+        until_over: impl Send + Sync + 'static,
+    ) -> Result<Process, SpawnError> {
+        undertaker.spawn(self, identity, Box::new(until_over))
     }
 }
 
 /// Counts a process as living.
-struct Alive(Undertaker);
+struct Alive {
+    undertaker: Undertaker,
+    _until_over: Box<dyn Send + Sync>,
+}
 
 impl Alive {
-    fn new(undertaker: Undertaker) -> Self {
+    fn new(undertaker: Undertaker, until_over: Box<dyn Send + Sync>) -> Self {
         undertaker.0.living.fetch_add(1, Ordering::Relaxed);
-        Self(undertaker)
+        Self { undertaker, _until_over: until_over }
     }
 }
 
 impl Drop for Alive {
     fn drop(&mut self) {
-        self.0.0.living.fetch_sub(1, Ordering::Relaxed);
+        self.undertaker.0.living.fetch_sub(1, Ordering::Relaxed);
     }
 }
 

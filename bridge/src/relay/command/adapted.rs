@@ -1,0 +1,421 @@
+//! Legacy sessions with a modern server: the bridge is the legacy server that the client sees.
+
+use std::{
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use bytes::Bytes;
+use futures_util::{FutureExt as _, future::BoxFuture};
+use mcp_calculator::server::Era;
+use serde_json::value::RawValue;
+use tokio::{
+    sync::{Mutex as AsyncMutex, watch},
+    time::timeout,
+};
+
+use super::{
+    Served,
+    ask::{self, Ask},
+    children::{Child, Kind, StartError},
+    listen,
+    opening::Opening,
+    out::{self, Gone, Out},
+    session::Session,
+};
+use crate::{
+    backend::{
+        Answer, Answered, Call, Conversation, Opened, Reply, code_of,
+        link::{Ended, Event, Exchange, Note, Notice, Outgoing},
+    },
+    era::requested_version,
+    message::{INTERNAL_ERROR, INVALID_PARAMS, METHOD_NOT_FOUND, Notification, Params, Response, shown, text},
+    relay::{
+        owner::Owner,
+        translate::{
+            capabilities::{client_capabilities, initialize_result},
+            edit::{Edit, Envelope},
+            errors::legacy_error,
+            input::{Asked, asked, refusal, request_message, retry_params},
+            messages::{LogLevel, Place, place},
+            requests::{Route, route},
+            results::plain_result,
+            subscriptions::{Listen, all_lists, grantable, listen_params, unsubscribed},
+        },
+    },
+    token::VerifiedToken,
+};
+
+/// How often one request may come back for more input. A person gives up before that.
+const ROUNDS_MAX: usize = 32;
+
+/// How long the answer to `resources/subscribe` waits for the server to acknowledge.
+const ACKNOWLEDGED_WITHIN: Duration = Duration::from_secs(5);
+
+/// A pause before a subscription that the server has ended is begun again.
+const LISTEN_AGAIN: Duration = Duration::from_secs(1);
+
+/// A legacy session and its modern server.
+struct Adapted {
+    served: Arc<Served>,
+    caller: Arc<VerifiedToken>,
+    session: Arc<Session>,
+    /// What the client can do, as a modern client would declare it.
+    capabilities: String,
+    client_info: Option<String>,
+    log_level: Mutex<Option<LogLevel>>,
+    child: AsyncMutex<Option<Arc<Child>>>,
+    /// What the client wants to hear of; whoever listens for it learns of changes.
+    wanted: watch::Sender<Listen>,
+    /// How many changes of `wanted` the server has acknowledged.
+    acknowledged: watch::Sender<Listen>,
+    last_question: AtomicU64,
+}
+
+/// Opens a session of a client that has sent `initialize`.
+pub(super) async fn open(served: &Arc<Served>, call: Call<'_>) -> Opened {
+    let id = call.request.id.as_json();
+    let members = &call.request.params.members;
+    let Some(version) = requested_version(&call.request.params) else {
+        let answer = Answer::error(id, INVALID_PARAMS, "Invalid params: `protocolVersion` must be a string", None);
+        return Opened { reply: Answered::Served(answer), conversation: None };
+    };
+    let adapted = Adapted {
+        served: Arc::clone(served),
+        caller: Arc::clone(call.caller),
+        session: Arc::new(Session::new()),
+        capabilities: client_capabilities(members.get("capabilities").map_or("{}", RawValue::get)),
+        client_info: members.get("clientInfo").map(|info| info.get().to_owned()),
+        log_level: Mutex::new(None),
+        child: AsyncMutex::new(None),
+        wanted: watch::Sender::new(Listen::default()),
+        acknowledged: watch::Sender::new(Listen::default()),
+        last_question: AtomicU64::new(0),
+    };
+    let child = match timeout(call.timeout, adapted.living()).await {
+        Ok(Ok(child)) => child,
+        Ok(Err(error)) => return Opened { reply: served.not_started(id, &error), conversation: None },
+        Err(_) => return Opened { reply: Answered::TimedOut(out::late(id, call.timeout)), conversation: None },
+    };
+    let discovered = match child.opening() {
+        Opening::Modern(result) => std::str::from_utf8(result).ok(),
+        _ => None,
+    };
+    let Some(result) = discovered.and_then(|discovered| initialize_result(discovered, &version)) else {
+        let answer = Answer::error(id, INTERNAL_ERROR, "Internal error: the server says nothing of use about itself", None);
+        return Opened { reply: Answered::Served(answer), conversation: None };
+    };
+    adapted.wanted.send_replace(all_lists(&listen::capabilities(&child)));
+    let adapted = Arc::new(adapted);
+    served.tasks.spawn(Arc::clone(&adapted).listen());
+    let reply = Answered::Served(Answer::result(id, &result));
+    Opened { reply, conversation: Some(Arc::new(AdaptedSession(adapted))) }
+}
+
+impl Adapted {
+    /// The session's server, or a new one if it has died: a modern server keeps nothing that the
+    /// next one would have to be told.
+    async fn living(&self) -> Result<Arc<Child>, StartError> {
+        let mut kept = self.child.lock().await;
+        if let Some(child) = kept.as_ref().filter(|child| child.link().end().is_none()) {
+            return Ok(Arc::clone(child));
+        }
+        *kept = None;
+        let owner = Owner::of(&self.caller);
+        let child = if self.served.is_shared() {
+            self.served.child_for(&owner, &self.caller, &Kind::Modern).await?
+        } else {
+            Arc::new(self.served.take_child(&owner, &self.caller, &Kind::Modern).await?)
+        };
+        *kept = Some(Arc::clone(&child));
+        Ok(child)
+    }
+
+    fn envelope<'e>(&'e self, level: Option<LogLevel>) -> Envelope<'e> {
+        Envelope {
+            capabilities: &self.capabilities,
+            client_info: self.client_info.as_deref(),
+            log_level: level.map(LogLevel::as_str),
+        }
+    }
+
+    async fn answer(self: Arc<Self>, request: Ask, local: Local, out: Out) {
+        let in_flight = self.session.begin(&request.id);
+        tokio::select! {
+            () = self.work(&request, local, &out) => {}
+            // What was cancelled is not answered.
+            () = in_flight.cancelled() => {}
+        }
+    }
+
+    async fn work(&self, request: &Ask, local: Local, out: &Out) {
+        let empty = || Ok(Bytes::from_static(b"{}"));
+        match (route(Era::Legacy, &request.method), request.method.as_str(), local) {
+            (Route::Forward, _, local) => self.forward(request, local.params, out).await,
+            (Route::Bridge, "ping", _) => out.served(&empty()).await,
+            (Route::Bridge, "logging/setLevel", Local { level: Some(level), .. }) => {
+                *lock(&self.log_level) = Some(level);
+                out.served(&empty()).await;
+            }
+            (Route::Bridge, "logging/setLevel", _) => out.error(INVALID_PARAMS, "Invalid params: no such log level").await,
+            (Route::Bridge, "resources/subscribe", Local { uri: Some(uri), .. }) => self.subscribe(uri, out).await,
+            (Route::Bridge, "resources/unsubscribe", Local { uri: Some(uri), .. }) => {
+                self.wanted.send_modify(|wanted| wanted.resources.retain(|known| *known != uri));
+                out.served(&empty()).await;
+            }
+            (Route::Bridge, "resources/subscribe" | "resources/unsubscribe", _) => {
+                out.error(INVALID_PARAMS, "Invalid params: `uri` must be a string").await;
+            }
+            (_, method, _) => out.error(METHOD_NOT_FOUND, &format!("Method not found: {}", shown(method))).await,
+        }
+    }
+
+    async fn subscribe(&self, uri: String, out: &Out) {
+        let child = match self.living().await {
+            Ok(child) => child,
+            Err(error) => return self.served.unavailable(out, &error).await,
+        };
+        let single = Listen { resources: vec![uri.clone()], ..Listen::default() };
+        if grantable(&single, &listen::capabilities(&child)).resources.is_empty() {
+            return out.error(METHOD_NOT_FOUND, "Method not found: the server has no subscriptions").await;
+        }
+        self.wanted.send_if_modified(|wanted| {
+            let new = !wanted.resources.contains(&uri);
+            if new {
+                wanted.resources.push(uri.clone());
+            }
+            new
+        });
+        // Changes that come after the answer must not be missed.
+        let mut acknowledged = self.acknowledged.subscribe();
+        let granted = acknowledged.wait_for(|granted| granted.resources.contains(&uri));
+        let is_granted = matches!(timeout(ACKNOWLEDGED_WITHIN, granted).await, Ok(Ok(_)));
+        if is_granted {
+            return out.served(&Ok(Bytes::from_static(b"{}"))).await;
+        }
+        self.wanted.send_modify(|wanted| wanted.resources.retain(|known| *known != uri));
+        out.error(INTERNAL_ERROR, "Internal error: the server does not grant this subscription").await;
+    }
+
+    /// Legacy request, modern server: as often as it asks for input.
+    async fn forward(&self, request: &Ask, params: String, out: &Out) {
+        let mut attempt = params.clone();
+        for _ in 0..ROUNDS_MAX {
+            let child = match self.living().await {
+                Ok(child) => child,
+                Err(error) => return self.served.unavailable(out, &error).await,
+            };
+            let mut exchange = match request.send(child.link(), Some(&attempt)).await {
+                Ok(exchange) => exchange,
+                Err(ended) => return out.lost(&ended).await,
+            };
+            let Some(outcome) = follow(&mut exchange, &child, out).await else { return };
+            let result = match outcome {
+                Ok(result) => result,
+                Err(error) => return self.failure(request, &error, out).await,
+            };
+            let Ok(result) = std::str::from_utf8(&result) else {
+                return out.error(INTERNAL_ERROR, "Internal error: the server's result is not text").await;
+            };
+            self.served.seen_result(&request.method, &Bytes::copy_from_slice(result.as_bytes()));
+            match asked(result) {
+                Ok(None) => {
+                    return match plain_result(&request.method, result) {
+                        Some(result) => out.served(&Ok(result.into())).await,
+                        None => out.error(INTERNAL_ERROR, "Internal error: the server's result is not complete").await,
+                    };
+                }
+                Ok(Some(questions)) => match self.ask_client(&questions, out).await {
+                    Ok(answers) => attempt = retry_params(&params, &answers, questions.state.map(RawValue::get)),
+                    Err(error) => return out.served(&Err(error)).await,
+                },
+                Err(error) => return out.error(INTERNAL_ERROR, &format!("Internal error: {error}")).await,
+            }
+        }
+        out.error(INTERNAL_ERROR, "Internal error: the server asks for input again and again").await;
+    }
+
+    /// Asks the client, all at once, and waits for all its answers; or for its first refusal.
+    async fn ask_client(&self, questions: &Asked<'_>, out: &Out) -> Result<Vec<(String, String)>, Bytes> {
+        let _turn = out.turn_of_client();
+        let mut waiting = Vec::new();
+        for question in &questions.requests {
+            let number = self.last_question.fetch_add(1, Ordering::Relaxed) + 1;
+            let answered = self.session.ask(&number.to_string());
+            let answered = answered.ok_or_else(|| error_object("too many requests wait for this client's answer"))?;
+            let message = request_message(number, &question.method, question.params.map(RawValue::get));
+            out.message(message.into()).await;
+            waiting.push((question, answered));
+        }
+        let mut answers = Vec::new();
+        for (question, answered) in waiting {
+            let answer = match answered.await {
+                Ok(Ok(result)) => String::from_utf8_lossy(&result).into_owned(),
+                Ok(Err(error)) => refusal(&question.method).map(str::to_owned).ok_or(error)?,
+                Err(_) => return Err(error_object("the session has ended")),
+            };
+            answers.push((question.key.clone().into_owned(), answer));
+        }
+        Ok(answers)
+    }
+
+    async fn failure(&self, request: &Ask, error: &Bytes, out: &Out) {
+        let text = std::str::from_utf8(error).unwrap_or("{}");
+        let edit = Edit::parse(text);
+        let data = edit.as_ref().and_then(|error| error.get("data"));
+        let translated = legacy_error(&request.method, code_of(error), data);
+        out.served(&Err(super::translated_error(text, translated).into())).await;
+    }
+
+    /// Keeps a subscription at the server as the client wants it, until the session ends.
+    async fn listen(self: Arc<Self>) {
+        let ended = self.session.ended.clone();
+        ended.run_until_cancelled(self.keep_listening()).await;
+    }
+
+    async fn keep_listening(&self) {
+        let mut wanted = self.wanted.subscribe();
+        loop {
+            let listen = wanted.borrow_and_update().clone();
+            if !listen.is_empty() {
+                tokio::select! {
+                    // A server that ends it, or does not have it, is asked again in a while.
+                    () = async {
+                        let _ = self.listen_once(&listen).await;
+                        tokio::time::sleep(LISTEN_AGAIN).await;
+                    } => continue,
+                    changed = wanted.changed() => if changed.is_err() { return },
+                }
+            } else if wanted.changed().await.is_err() {
+                return;
+            }
+        }
+    }
+
+    async fn listen_once(&self, listen: &Listen) -> Result<(), Ended> {
+        let Ok(child) = self.living().await else { return Ok(()) };
+        let outgoing = Outgoing {
+            method: "subscriptions/listen",
+            client_id: "0",
+            progress_token: None,
+            takes_strays: false,
+            cancellable: true,
+        };
+        let params = listen_params(listen, &self.envelope(None));
+        let mut exchange = child.link().request(outgoing, |_| Some(params)).await?;
+        loop {
+            match exchange.next().await {
+                Event::Note(Note::Notice(notice)) if notice.method == "notifications/subscriptions/acknowledged" => {
+                    self.acknowledged.send_replace(listen.clone());
+                }
+                Event::Note(Note::Notice(notice)) => {
+                    if place(&notice.method) == Place::Subscription {
+                        let params = notice.params.as_deref().and_then(|params| std::str::from_utf8(params).ok());
+                        let params = params.map(|params| unsubscribed(params).into());
+                        self.session.outbox.put(Notice { method: notice.method, params }.message());
+                    }
+                }
+                Event::Note(Note::Asked(asked)) => {
+                    child.link().refuse(&asked, "a modern server does not send requests").await?;
+                }
+                Event::Answer(Err(_)) => {
+                    // It does not have subscriptions, whatever it says of itself: not asked again.
+                    self.session.ended.cancelled().await;
+                }
+                Event::Answer(Ok(_)) | Event::Closed => return Ok(()),
+                Event::Lost(ended) => return Err(ended),
+            }
+        }
+    }
+}
+
+/// The answer of one attempt; `None` when the client has been told that there is none.
+async fn follow(exchange: &mut Exchange, child: &Child, out: &Out) -> Option<Result<Bytes, Bytes>> {
+    loop {
+        match exchange.next().await {
+            Event::Note(Note::Notice(notice)) => {
+                if place(&notice.method) == Place::Request {
+                    out.message(notice.message()).await;
+                }
+            }
+            Event::Note(Note::Asked(asked)) => {
+                let _ = child.link().refuse(&asked, "a modern server does not send requests").await;
+            }
+            Event::Answer(outcome) => return Some(outcome),
+            Event::Closed => {
+                out.error(INTERNAL_ERROR, "Internal error: the server gave the request up").await;
+                return None;
+            }
+            Event::Lost(ended) => {
+                out.lost(&ended).await;
+                return None;
+            }
+        }
+    }
+}
+
+fn error_object(message: &str) -> Bytes {
+    serde_json::json!({ "code": INTERNAL_ERROR, "message": format!("Internal error: {message}") }).to_string().into()
+}
+
+/// What of a request the bridge needs to answer it itself, or to send it on.
+struct Local {
+    params: String,
+    uri: Option<String>,
+    level: Option<LogLevel>,
+}
+
+/// The session as its gate sees it.
+struct AdaptedSession(Arc<Adapted>);
+
+impl Conversation for AdaptedSession {
+    fn call<'a>(&'a self, call: Call<'a>) -> BoxFuture<'a, Reply> {
+        let adapted = Arc::clone(&self.0);
+        let identity = ask::identity(call.caller);
+        let level = *lock(&adapted.log_level);
+        let params: &Params<'_> = &call.request.params;
+        let local = Local {
+            params: ask::params(call.request, &identity).for_modern(&adapted.envelope(level)).to_json(),
+            uri: params.members.get("uri").and_then(text).map(std::borrow::Cow::into_owned),
+            level: LogLevel::said(params),
+        };
+        let request = Ask::of(&call);
+        let timeout = Some(call.timeout);
+        let reply = out::start(&self.0.served.tasks, request.id.clone(), timeout, Gone::GoesOn, move |out| {
+            adapted.answer(request, local, out)
+        });
+        std::future::ready(Reply::Stream(reply)).boxed()
+    }
+
+    fn notify<'a>(&'a self, notification: &'a Notification<'a>) -> BoxFuture<'a, ()> {
+        if notification.method == "notifications/cancelled" {
+            self.0.session.cancel(&notification.params);
+        }
+        // A modern server takes no notifications from its client.
+        std::future::ready(()).boxed()
+    }
+
+    fn respond<'a>(&'a self, response: &'a Response<'a>) -> BoxFuture<'a, ()> {
+        self.0.session.answer(response);
+        std::future::ready(()).boxed()
+    }
+
+    fn next_message(&self) -> BoxFuture<'_, Bytes> {
+        self.0.session.outbox.take().boxed()
+    }
+
+    fn end(&self) {
+        self.0.session.end();
+        if let Ok(mut child) = self.0.child.try_lock() {
+            *child = None;
+        }
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // Nothing panics while it holds one of these locks.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,323 @@
+//! Processes of one program: started within bounds, opened, counted, and not started in a hurry
+//! after they have failed.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use tokio::{
+    sync::Semaphore,
+    time::{Instant, timeout},
+};
+use tokio_util::task::TaskTracker;
+use tracing::warn;
+
+use super::{
+    ear::Ear,
+    opening::{self, Opening},
+};
+use crate::{
+    backend::{
+        child::{Program, Undertaker},
+        link::{Audience, Link, Listener},
+    },
+    relay::{owner::Principal, translate::capabilities::profile},
+};
+
+/// The first pause after a failed start; it doubles with each further one.
+const BACK_OFF_MIN: Duration = Duration::from_millis(200);
+const BACK_OFF_MAX: Duration = Duration::from_secs(30);
+
+/// How long a request waits for a place: by then it is kinder to tell the client.
+const PLACE_PATIENCE: Duration = Duration::from_secs(10);
+
+/// As what a child is opened.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(super) enum Kind {
+    /// It has answered `server/discover`.
+    Modern,
+    /// It was initialised for clients with these capabilities, in canonical spelling.
+    Legacy(Arc<str>),
+    /// It has not heard anything yet: a legacy client will initialise it.
+    Blank,
+}
+
+impl Kind {
+    /// A legacy server for clients with these capabilities.
+    pub(super) fn legacy(capabilities: &str) -> Self {
+        Self::Legacy(profile(capabilities).into())
+    }
+}
+
+/// A child that is ready for use. Dropping it ends it.
+pub(super) struct Child {
+    link: Link,
+    kind: Kind,
+    opening: Opening,
+    ear: Arc<Ear>,
+    /// Whom it is counted for.
+    _share: Option<Share>,
+    /// Which resources somebody has subscribed to through it, and how many.
+    subscriptions: Mutex<HashMap<String, usize>>,
+}
+
+impl Child {
+    pub(super) fn link(&self) -> &Link {
+        &self.link
+    }
+
+    pub(super) fn kind(&self) -> &Kind {
+        &self.kind
+    }
+
+    pub(super) fn opening(&self) -> &Opening {
+        &self.opening
+    }
+
+    pub(super) fn ear(&self) -> &Arc<Ear> {
+        &self.ear
+    }
+
+    /// Counts one more subscriber of a resource; whether it is the first.
+    pub(super) fn subscriber_came(&self, uri: &str) -> bool {
+        let mut subscriptions = lock(&self.subscriptions);
+        let count = subscriptions.entry(uri.to_owned()).or_default();
+        *count += 1;
+        *count == 1
+    }
+
+    /// Counts one subscriber of a resource less; whether it was the last.
+    pub(super) fn subscriber_left(&self, uri: &str) -> bool {
+        let mut subscriptions = lock(&self.subscriptions);
+        let Some(count) = subscriptions.get_mut(uri) else { return false };
+        *count -= 1;
+        let last = *count == 0;
+        if last {
+            subscriptions.remove(uri);
+        }
+        last
+    }
+
+    /// The same child, opened.
+    pub(super) fn opened(self, kind: Kind, opening: Opening) -> Self {
+        Self { kind, opening, ..self }
+    }
+
+    /// The same child, counted for somebody.
+    pub(super) fn shared_by(self, share: Share) -> Self {
+        Self { _share: Some(share), ..self }
+    }
+}
+
+/// Why there is no child.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub(super) enum StartError {
+    /// It could not be started, or was no use.
+    #[error("cannot start `{name}`: {why}")]
+    Failed {
+        /// What the program is called.
+        name: String,
+        /// What went wrong.
+        why: String,
+        /// When it will be tried again.
+        retry_in: Duration,
+    },
+    /// All places are taken.
+    #[error("too many processes of `{name}` at once (--max-children)")]
+    Full {
+        /// What the program is called.
+        name: String,
+    },
+    /// One user has taken their share of the places.
+    #[error("this user has too many processes of `{name}` at once")]
+    Share {
+        /// What the program is called.
+        name: String,
+    },
+}
+
+impl StartError {
+    /// When it may be worth trying again.
+    pub(super) fn retry_in(&self) -> Duration {
+        match self {
+            Self::Failed { retry_in, .. } => *retry_in,
+            Self::Full { .. } | Self::Share { .. } => Duration::from_secs(2),
+        }
+    }
+}
+
+/// All processes of one program.
+pub(super) struct Children {
+    program: Program,
+    start_timeout: Duration,
+    undertaker: Undertaker,
+    tasks: TaskTracker,
+    /// Whether several owners share a child.
+    shared: bool,
+    slots: Arc<Semaphore>,
+    /// How many processes one user may have at once.
+    share: usize,
+    shares: Arc<Mutex<HashMap<Principal, usize>>>,
+    trouble: Mutex<Option<Trouble>>,
+}
+
+/// What went wrong last.
+struct Trouble {
+    why: String,
+    in_a_row: u32,
+    again: Instant,
+}
+
+impl Children {
+    pub(super) fn new(
+        program: Program,
+        start_timeout: Duration,
+        max: usize,
+        shared: bool,
+        undertaker: Undertaker,
+        tasks: TaskTracker,
+    ) -> Self {
+        Self {
+            program,
+            start_timeout,
+            undertaker,
+            tasks,
+            shared,
+            slots: Arc::new(Semaphore::new(max)),
+            share: max.div_ceil(2),
+            shares: Arc::default(),
+            trouble: Mutex::new(None),
+        }
+    }
+
+    pub(super) fn name(&self) -> &str {
+        &self.program.name
+    }
+
+    pub(super) fn start_timeout(&self) -> Duration {
+        self.start_timeout
+    }
+
+    /// Why the last start failed, if it did.
+    pub(super) fn trouble(&self) -> Option<String> {
+        lock(&self.trouble).as_ref().map(|trouble| trouble.why.clone())
+    }
+
+    /// Whether nothing speaks against a start now.
+    pub(super) fn may_start(&self) -> bool {
+        lock(&self.trouble).as_ref().is_none_or(|trouble| trouble.again <= Instant::now())
+    }
+
+    /// One more process on account of `principal`, until it is dropped.
+    ///
+    /// # Errors
+    /// [`StartError::Share`] when that are too many: one user must not take the places of all.
+    pub(super) fn share_of(&self, principal: Principal) -> Result<Share, StartError> {
+        let mut shares = lock(&self.shares);
+        let count = shares.entry(principal.clone()).or_default();
+        if *count >= self.share {
+            return Err(StartError::Share { name: self.name().to_owned() });
+        }
+        *count += 1;
+        drop(shares);
+        Ok(Share { principal, shares: Arc::clone(&self.shares) })
+    }
+
+    /// Starts a process that has heard nothing yet; with `wait` also when it first has to wait for a
+    /// place.
+    ///
+    /// # Errors
+    /// [`StartError`]; after failures, at once for a while.
+    pub(super) async fn start_blank(
+        &self,
+        identity: &[(&'static str, String)],
+        wait: bool,
+    ) -> Result<Child, StartError> {
+        if let Some(trouble) = lock(&self.trouble).as_ref() {
+            let retry_in = trouble.again.saturating_duration_since(Instant::now());
+            if !retry_in.is_zero() {
+                return Err(StartError::Failed {
+                    name: self.name().to_owned(),
+                    why: trouble.why.clone(),
+                    retry_in,
+                });
+            }
+        }
+        let slots = Arc::clone(&self.slots);
+        let slot = if wait {
+            timeout(PLACE_PATIENCE, slots.acquire_owned()).await.ok().and_then(Result::ok)
+        } else {
+            slots.try_acquire_owned().ok()
+        };
+        let slot = slot.ok_or_else(|| StartError::Full { name: self.name().to_owned() })?;
+        let spawned = self.program.spawn(identity, &self.undertaker, slot);
+        let process = spawned.map_err(|error| self.failed(&error.to_string()))?;
+        let ear = Arc::new(Ear::default());
+        let listener: Arc<dyn Listener> = Arc::clone(&ear) as _;
+        let audience = if self.shared { Audience::Shared(listener) } else { Audience::Owner(listener) };
+        let link = Link::new(self.name(), process, audience, &self.tasks);
+        Ok(Child { link, kind: Kind::Blank, opening: Opening::Blank, ear, _share: None, subscriptions: Mutex::default() })
+    }
+
+    /// Starts a process and opens it as `kind`.
+    ///
+    /// # Errors
+    /// [`StartError`]
+    pub(super) async fn start_as(
+        &self,
+        kind: &Kind,
+        identity: &[(&'static str, String)],
+        wait: bool,
+    ) -> Result<Child, StartError> {
+        let child = self.start_blank(identity, wait).await?;
+        match opening::open(&child.link, kind, Instant::now() + self.start_timeout).await {
+            Ok(opening) => {
+                *lock(&self.trouble) = None;
+                Ok(child.opened(kind.clone(), opening))
+            }
+            Err(why) => Err(self.failed(&why)),
+        }
+    }
+
+    /// Notes a failure, after which there is a pause.
+    pub(super) fn failed(&self, why: &str) -> StartError {
+        let mut trouble = lock(&self.trouble);
+        let in_a_row = trouble.as_ref().map_or(0, |trouble| trouble.in_a_row);
+        let retry_in = BACK_OFF_MIN.saturating_mul(1 << in_a_row.min(16)).min(BACK_OFF_MAX);
+        *trouble =
+            Some(Trouble { why: why.to_owned(), in_a_row: in_a_row + 1, again: Instant::now() + retry_in });
+        drop(trouble);
+        warn!(server = self.name(), retry_in_ms = retry_in.as_millis() as u64, "cannot be started: {why}");
+        StartError::Failed { name: self.name().to_owned(), why: why.to_owned(), retry_in }
+    }
+
+    /// Nothing speaks against a start any more.
+    pub(super) fn recovered(&self) {
+        *lock(&self.trouble) = None;
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // Nothing panics while it holds one of these locks.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// A process that is counted for one user.
+pub(super) struct Share {
+    principal: Principal,
+    shares: Arc<Mutex<HashMap<Principal, usize>>>,
+}
+
+impl Drop for Share {
+    fn drop(&mut self) {
+        let mut shares = lock(&self.shares);
+        if let Some(count) = shares.get_mut(&self.principal) {
+            *count -= 1;
+            if *count == 0 {
+                shares.remove(&self.principal);
+            }
+        }
+    }
+}

@@ -1,0 +1,322 @@
+//! A command as a backend: its processes, who gets which, and the eras on both sides of them.
+
+mod adapted;
+mod ask;
+mod children;
+mod ear;
+mod kept;
+mod listen;
+mod modern;
+mod native;
+mod opening;
+mod out;
+mod outbox;
+mod parked;
+mod pool;
+mod session;
+
+use std::{
+    sync::{Arc, PoisonError, RwLock},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use futures_util::{FutureExt as _, future::BoxFuture};
+use tokio::{sync::watch, time::Instant};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use self::{
+    children::{Child, Children, Kind, StartError},
+    kept::Kept,
+    modern::Modern,
+    opening::Eras,
+    out::{Gone, Out},
+    parked::Parking,
+    pool::Pool,
+};
+use crate::{
+    backend::{
+        Answer, Answered, Backend, Call, Opened, Reply,
+        child::{Program, Undertaker},
+    },
+    config::server::Isolation,
+    era::{EnvelopeError, Value},
+    message::{INTERNAL_ERROR, Request},
+    relay::{
+        owner::Owner,
+        param_headers::ToolHeaders,
+        translate::{capabilities::discover_result, edit::Edit, errors::Translated},
+    },
+    token::{NotReady, VerifiedToken},
+};
+
+/// What a command is served with.
+pub struct Settings {
+    /// What to start.
+    pub program: Program,
+    /// Who gets which process.
+    pub isolation: Isolation,
+    /// Processes that are ready before somebody needs them.
+    pub pool: usize,
+    /// After this long without a request, the pool shrinks to one.
+    pub pool_idle: Duration,
+    /// Processes at once.
+    pub max_children: usize,
+    /// How long a process may take until it answers.
+    pub start_timeout: Duration,
+    /// How long a process that belongs to one user is kept without use.
+    pub idle: Duration,
+}
+
+/// A command, served.
+pub struct Command(Arc<Served>);
+
+/// What all its requests share.
+struct Served {
+    isolation: Isolation,
+    children: Arc<Children>,
+    pool: Arc<Pool>,
+    kept: Kept,
+    parking: Parking,
+    tasks: TaskTracker,
+    undertaker: Undertaker,
+    stop_within: Duration,
+    eras: watch::Sender<Option<Result<Arc<Eras>, StartError>>>,
+    probing: tokio::sync::Mutex<()>,
+    tools: RwLock<ToolHeaders>,
+    /// Subscriptions end.
+    draining: CancellationToken,
+}
+
+impl Command {
+    /// Serves a command; its first process is started at once. Must be called in a tokio runtime.
+    pub fn new(settings: Settings, undertaker: Undertaker) -> Self {
+        let shared = settings.isolation == Isolation::Shared;
+        let tasks = TaskTracker::new();
+        let stop_within = settings.program.grace * 2;
+        let children = Arc::new(Children::new(
+            settings.program,
+            settings.start_timeout,
+            settings.max_children,
+            shared,
+            undertaker.clone(),
+            tasks.clone(),
+        ));
+        let size = if shared { 0 } else { settings.pool };
+        let served = Served {
+            isolation: settings.isolation,
+            pool: Arc::new(Pool::new(Arc::clone(&children), size, settings.pool_idle, tasks.clone())),
+            children,
+            kept: Kept::new(settings.idle),
+            parking: Parking::default(),
+            tasks,
+            undertaker,
+            stop_within,
+            eras: watch::Sender::new(None),
+            probing: tokio::sync::Mutex::new(()),
+            tools: RwLock::default(),
+            draining: CancellationToken::new(),
+        };
+        let command = Self(Arc::new(served));
+        let served = Arc::clone(&command.0);
+        command.0.tasks.spawn(async move {
+            // What goes wrong is logged, makes the bridge unready, and is tried again.
+            let _ = served.eras().await;
+        });
+        command
+    }
+}
+
+impl Served {
+    fn is_shared(&self) -> bool {
+        self.isolation == Isolation::Shared
+    }
+
+    /// Which eras the command speaks: found out once, by whoever asks first.
+    async fn eras(&self) -> Result<Arc<Eras>, StartError> {
+        let known = || self.eras.borrow().as_ref().and_then(|known| known.clone().ok());
+        if let Some(eras) = known() {
+            return Ok(eras);
+        }
+        let _probing = self.probing.lock().await;
+        if let Some(eras) = known() {
+            return Ok(eras);
+        }
+        let probed = opening::probe(&self.children).await;
+        let outcome = match probed {
+            Ok((eras, there)) => {
+                self.children.recovered();
+                self.begin(&eras, there).await;
+                Ok(Arc::new(eras))
+            }
+            Err(error) => Err(error),
+        };
+        self.eras.send_replace(Some(outcome.clone()));
+        outcome
+    }
+
+    /// Learns the tools, and hands the children that have been started over to the pool.
+    async fn begin(&self, eras: &Eras, there: Vec<Child>) {
+        let kind = if eras.modern.is_some() { Kind::Modern } else { Kind::legacy("{}") };
+        let by = Instant::now() + self.children.start_timeout().min(TOOLS_WITHIN);
+        if let Some(child) = there.iter().find(|child| *child.kind() == kind) {
+            for page in opening::tools(child.link(), child.opening(), by).await {
+                self.seen_result("tools/list", &page);
+            }
+        }
+        self.pool.begin(&kind, there);
+    }
+
+    /// A child for one request: the owner's, everybody's, or one that is used for nothing else.
+    async fn child_for(
+        &self,
+        owner: &Owner,
+        caller: &VerifiedToken,
+        kind: &Kind,
+    ) -> Result<Arc<Child>, StartError> {
+        match self.isolation {
+            Isolation::Request => self.take_child(owner, caller, kind).await.map(Arc::new),
+            Isolation::Session => {
+                let key = (Some(owner.clone()), kind.clone());
+                self.kept.get(key, || self.take_child(owner, caller, kind)).await
+            }
+            Isolation::Shared => {
+                let key = (None, kind.clone());
+                self.kept.get(key, || self.children.start_as(kind, &[], true)).await
+            }
+        }
+    }
+
+    /// A child that is the owner's alone.
+    async fn take_child(&self, owner: &Owner, caller: &VerifiedToken, kind: &Kind) -> Result<Child, StartError> {
+        self.pool.take(kind, owner.principal(), &ask::environment(caller)).await
+    }
+
+    /// What a legacy server is opened as, for a modern client that can do this. One for all can ask
+    /// nobody.
+    fn legacy_kind(&self, capabilities: &str) -> Kind {
+        Kind::legacy(if self.is_shared() { "{}" } else { capabilities })
+    }
+
+    fn translated_discover(&self, eras: &Eras) -> Option<Bytes> {
+        let initialized = std::str::from_utf8(eras.legacy.as_ref()?).ok()?;
+        discover_result(initialized).map(Into::into)
+    }
+
+    fn learn_tools(&self, result: &str) {
+        self.tools.write().unwrap_or_else(PoisonError::into_inner).add_page(result);
+    }
+
+    fn not_started(&self, id: &str, error: &StartError) -> Answered {
+        // What is wrong with the command is the operator's to know.
+        let text = match error {
+            StartError::Failed { .. } => "Internal error: the server behind this bridge cannot be started now",
+            StartError::Full { .. } => "Internal error: the server behind this bridge is used by too many clients now",
+            StartError::Share { .. } => "Internal error: you use too many servers behind this bridge at once",
+        };
+        Answered::Unavailable(Answer::error(id, INTERNAL_ERROR, text, None), error.retry_in())
+    }
+
+    async fn unavailable(&self, out: &Out, error: &StartError) {
+        tracing::warn!(%error, "a request cannot be served");
+        out.last(self.not_started(out.id(), error)).await;
+    }
+}
+
+/// How long the first look at the tools may take; it is only needed for headers.
+const TOOLS_WITHIN: Duration = Duration::from_secs(5);
+
+/// An error object, as JSON text, with what its translation changes.
+fn translated_error(error: &str, translated: Translated) -> String {
+    let mut edit = Edit::parse(error).unwrap_or_default();
+    edit.set("code", translated.code.to_string());
+    if let Some(data) = translated.data {
+        edit.set("data", data);
+    }
+    edit.to_json()
+}
+
+impl Backend for Command {
+    fn call<'a>(&'a self, call: Call<'a>) -> BoxFuture<'a, Reply> {
+        let request = Modern::of(&call);
+        let served = Arc::clone(&self.0);
+        // A subscription lasts until somebody ends it.
+        let timeout = request.listen.is_none().then_some(call.timeout);
+        let id = request.ask.id.clone();
+        let reply = out::start(&self.0.tasks, id, timeout, Gone::Cancels, move |out| served.modern(request, out));
+        std::future::ready(Reply::Stream(reply)).boxed()
+    }
+
+    fn open<'a>(&'a self, call: Call<'a>) -> BoxFuture<'a, Opened> {
+        async move {
+            let id = call.request.id.as_json();
+            let eras = match tokio::time::timeout(call.timeout, self.0.eras()).await {
+                Ok(Ok(eras)) => eras,
+                Ok(Err(error)) => return Opened { reply: self.0.not_started(id, &error), conversation: None },
+                Err(_) => {
+                    return Opened { reply: Answered::TimedOut(out::late(id, call.timeout)), conversation: None };
+                }
+            };
+            if eras.legacy.is_some() {
+                native::open(&self.0, call).await
+            } else {
+                adapted::open(&self.0, call).await
+            }
+        }
+        .boxed()
+    }
+
+    fn check_arguments<'h>(
+        &self,
+        request: &Request<'_>,
+        header: &dyn Fn(&str) -> Value<'h>,
+    ) -> Result<(), EnvelopeError> {
+        let (Some(tool), "tools/call") = (&request.params.target, request.method.as_ref()) else { return Ok(()) };
+        let tools = self.0.tools.read().unwrap_or_else(PoisonError::into_inner);
+        tools.check(tool, request.params.arguments.as_ref(), header)
+    }
+
+    fn ready(&self) -> BoxFuture<'_, Result<(), NotReady>> {
+        async move {
+            let detail = match &*self.0.eras.borrow() {
+                None => "the server has not answered yet".to_owned(),
+                Some(Err(error)) => error.to_string(),
+                Some(Ok(_)) => match self.0.children.trouble() {
+                    None => return Ok(()),
+                    Some(why) => why,
+                },
+            };
+            Err(NotReady { reason: "the server behind this bridge cannot be started", detail })
+        }
+        .boxed()
+    }
+
+    fn tidy(&self) {
+        self.0.parking.tidy();
+        self.0.kept.tidy();
+        if self.0.eras.borrow().as_ref().is_some_and(Result::is_ok) {
+            self.0.pool.tidy();
+        } else if self.0.children.may_start() {
+            let served = Arc::clone(&self.0);
+            self.0.tasks.spawn(async move {
+                let _ = served.eras().await;
+            });
+        }
+    }
+
+    fn end_streams(&self) {
+        self.0.draining.cancel();
+    }
+
+    fn shut_down(&self) -> BoxFuture<'_, ()> {
+        async move {
+            self.0.pool.close();
+            self.0.parking.clear();
+            self.0.kept.clear();
+            self.0.undertaker.close(self.0.stop_within).await;
+            self.0.tasks.close();
+            self.0.tasks.wait().await;
+        }
+        .boxed()
+    }
+}

@@ -1,0 +1,368 @@
+//! Requests of modern clients.
+
+use std::{sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use serde_json::value::RawValue;
+use tokio::time::timeout;
+
+use super::{
+    Served,
+    ask::{self, Ask},
+    children::{Child, Kind},
+    listen,
+    opening::{Eras, Opening},
+    out::Out,
+    parked::{Parked, new_state},
+};
+use crate::{
+    backend::{
+        Call,
+        link::{Asked, Event, Exchange, Note, Notice, Outgoing},
+    },
+    config::server::Isolation,
+    message::{INTERNAL_ERROR, INVALID_PARAMS, METHOD_NOT_FOUND, Params, shown},
+    relay::translate::{
+        errors::{modern_error, url_questions},
+        input::{InputRequest, can_be_asked, input_required, input_response, may_ask, modern_question, request_state},
+        messages::LogLevel,
+        requests::{Route, fingerprint, route},
+        results::{complete_result, server_info},
+        subscriptions::{Listen, listen_filter, listen_result},
+    },
+};
+use mcp_calculator::server::{CAPABILITIES_KEY, Era};
+
+/// How long a legacy server may take to ask its next question after the first, so that a client gets
+/// both at once.
+const NEXT_QUESTION: Duration = Duration::from_millis(5);
+
+/// A modern client's request, with all that any way of answering it needs.
+pub(super) struct Modern {
+    pub(super) ask: Ask,
+    /// What a modern server gets.
+    params: String,
+    /// What a legacy server gets.
+    legacy_params: String,
+    /// What the client can be asked.
+    pub(super) capabilities: String,
+    /// The state that the client gives back.
+    state: Option<String>,
+    /// Its answers, by key; whole parameters, because only the parked call knows which it wants.
+    answers: Option<Box<RawValue>>,
+    fingerprint: String,
+    log_level: Option<Option<LogLevel>>,
+    pub(super) listen: Option<Result<Listen, String>>,
+}
+
+impl Modern {
+    pub(super) fn of(call: &Call<'_>) -> Self {
+        let request = call.request;
+        let identity = ask::identity(call.caller);
+        let mut edit = ask::params(request, &identity);
+        let params = edit.to_json();
+        let capabilities = request.params.meta.get(CAPABILITIES_KEY).map_or("{}", RawValue::get).to_owned();
+        Self {
+            ask: Ask::of(call),
+            params,
+            legacy_params: edit.for_legacy().to_json(),
+            capabilities,
+            state: request_state(&request.params).map(std::borrow::Cow::into_owned),
+            answers: request.params.raw.filter(|_| may_ask(&request.method)).map(ToOwned::to_owned),
+            fingerprint: if may_ask(&request.method) { fingerprint(request) } else { String::new() },
+            log_level: LogLevel::wanted(&request.params),
+            listen: (request.method == "subscriptions/listen").then(|| listen_filter(&request.params)),
+        }
+    }
+}
+
+impl Served {
+    /// Answers a modern request.
+    pub(super) async fn modern(self: Arc<Self>, request: Modern, out: Out) {
+        let eras = match self.eras().await {
+            Ok(eras) => eras,
+            Err(error) => return self.unavailable(&out, &error).await,
+        };
+        match (&eras.modern, request.ask.method.as_str()) {
+            (_, "subscriptions/listen") => self.listen(&eras, &request, &out).await,
+            (Some(result), "server/discover") => out.served(&Ok(result.clone())).await,
+            (Some(_), _) => self.pass(&request, &out).await,
+            (None, "server/discover") => match self.translated_discover(&eras) {
+                Some(result) => out.served(&Ok(result)).await,
+                None => out.error(INTERNAL_ERROR, "Internal error: the server says nothing of use about itself").await,
+            },
+            (None, method) => match route(Era::Modern, method) {
+                Route::Forward => self.translated(request, &out).await,
+                Route::Bridge | Route::Unknown => {
+                    out.error(METHOD_NOT_FOUND, &format!("Method not found: {}", shown(method))).await;
+                }
+            },
+        }
+    }
+
+    /// Lets the client listen until it has enough, or everything ends.
+    async fn listen(&self, eras: &Eras, request: &Modern, out: &Out) {
+        let listening = async {
+            match eras.modern {
+                Some(_) => listen::pass(self, &request.ask, &request.params, out).await,
+                None => listen::translated(self, request, out).await,
+            }
+        };
+        tokio::select! {
+            () = listening => {}
+            () = self.draining.cancelled() => out.served(&Ok(listen_result(&request.ask.id).into())).await,
+        }
+    }
+
+    /// Modern client, modern server: passes straight through.
+    async fn pass(&self, request: &Modern, out: &Out) {
+        let ask = &request.ask;
+        let parked = request.state.as_ref().and_then(|state| self.parking.take(state, &ask.owner));
+        let child = match parked {
+            Some(Parked::Server(child)) if child.link().end().is_none() => child,
+            _ => match self.child_for(&ask.owner, &ask.caller, &Kind::Modern).await {
+                Ok(child) => child,
+                Err(error) => return self.unavailable(out, &error).await,
+            },
+        };
+        let mut exchange = match ask.send(child.link(), Some(&request.params)).await {
+            Ok(exchange) => exchange,
+            Err(ended) => return out.lost(&ended).await,
+        };
+        loop {
+            match exchange.next().await {
+                Event::Note(Note::Notice(notice)) => {
+                    out.message(notice.message()).await;
+                }
+                Event::Note(Note::Asked(asked)) => {
+                    let _ = child.link().refuse(&asked, "a modern server does not send requests").await;
+                }
+                Event::Answer(outcome) => {
+                    if let Ok(result) = &outcome {
+                        self.seen_result(&ask.method, result);
+                        self.keep_for_retry(request, child, result);
+                    }
+                    return out.served(&outcome).await;
+                }
+                Event::Closed => return out.lost(&crate::backend::link::Ended("it gave the request up".into())).await,
+                Event::Lost(ended) => return out.lost(&ended).await,
+            }
+        }
+    }
+
+    /// A server that has given out state may need itself to understand it.
+    fn keep_for_retry(&self, request: &Modern, child: Arc<Child>, result: &Bytes) {
+        if self.isolation != Isolation::Request || !may_ask(&request.ask.method) {
+            return;
+        }
+        let Ok(text) = std::str::from_utf8(result) else { return };
+        if let Ok(Some(asked)) = crate::relay::translate::input::asked(text)
+            && let Some(state) = asked.state.and_then(|state| crate::message::text(state))
+        {
+            // Without room, another server gets the retry, as the protocol has it.
+            let _ = self.parking.park(state.into_owned(), request.ask.owner.clone(), Parked::Server(child));
+        }
+    }
+
+    /// Modern client, legacy server.
+    async fn translated(&self, request: Modern, out: &Out) {
+        let ask = &request.ask;
+        let (child, exchange) = match &request.state {
+            Some(state) => match self.resume(state, &request, out).await {
+                Some(resumed) => resumed,
+                None => return,
+            },
+            None => {
+                let kind = self.legacy_kind(&request.capabilities);
+                let child = match self.child_for(&ask.owner, &ask.caller, &kind).await {
+                    Ok(child) => child,
+                    Err(error) => return self.unavailable(out, &error).await,
+                };
+                match request.log_level {
+                    Some(Some(level)) if !self.is_shared() => set_level(&child, level).await,
+                    Some(None) => return out.error(INVALID_PARAMS, "Invalid params: no such log level").await,
+                    _ => {}
+                }
+                match ask.send(child.link(), Some(&request.legacy_params)).await {
+                    Ok(exchange) => (child, exchange),
+                    Err(ended) => return out.lost(&ended).await,
+                }
+            }
+        };
+        self.follow(&request, child, exchange, out).await;
+    }
+
+    /// Waits for a legacy server's answer, and brings its questions to the client.
+    async fn follow(&self, request: &Modern, child: Arc<Child>, mut exchange: Exchange, out: &Out) {
+        let method = request.ask.method.as_str();
+        let mut questions: Vec<(String, Asked)> = Vec::new();
+        loop {
+            let event = if questions.is_empty() {
+                exchange.next().await
+            } else {
+                match timeout(NEXT_QUESTION, exchange.next()).await {
+                    Ok(event) => event,
+                    Err(_) => return self.ask_client(request, child, exchange, questions, out).await,
+                }
+            };
+            match event {
+                Event::Note(Note::Notice(notice)) => {
+                    if request.hears(&notice) {
+                        out.message(notice.message()).await;
+                    }
+                }
+                Event::Note(Note::Asked(asked)) => {
+                    let params = asked.params.as_deref().and_then(|params| std::str::from_utf8(params).ok());
+                    if may_ask(method) && can_be_asked(&asked.method, params, &request.capabilities) {
+                        questions.push((format!("{}-{}", asked.method, questions.len() + 1), asked));
+                    } else {
+                        let _ = child.link().refuse(&asked, "the client has not declared that it can do this").await;
+                    }
+                }
+                Event::Answer(Ok(result)) => {
+                    self.seen_result(method, &result);
+                    return match self.complete(method, &child, &result) {
+                        Some(result) => out.served(&Ok(result.into())).await,
+                        None => out.error(INTERNAL_ERROR, "Internal error: the server's result is not an object").await,
+                    };
+                }
+                Event::Answer(Err(error)) => return self.modern_failure(request, &error, out).await,
+                Event::Closed => return out.error(INTERNAL_ERROR, "Internal error: the server gave the request up").await,
+                Event::Lost(ended) => return out.lost(&ended).await,
+            }
+        }
+    }
+
+    fn complete(&self, method: &str, child: &Child, result: &Bytes) -> Option<String> {
+        let result = std::str::from_utf8(result).ok()?;
+        let info = match child.opening() {
+            Opening::Legacy(opening) => std::str::from_utf8(opening).ok().and_then(server_info),
+            _ => None,
+        };
+        complete_result(method, result, info.as_deref())
+    }
+
+    /// Asks the client what the server asks, and keeps the call until the retry brings the answers.
+    async fn ask_client(
+        &self,
+        request: &Modern,
+        child: Arc<Child>,
+        exchange: Exchange,
+        questions: Vec<(String, Asked)>,
+        out: &Out,
+    ) {
+        let Some(state) = new_state() else {
+            return out.error(INTERNAL_ERROR, "Internal error: the system has no random numbers").await;
+        };
+        let params: Vec<Option<String>> = questions
+            .iter()
+            .map(|(_, asked)| modern_question(asked.params.as_deref().and_then(|params| std::str::from_utf8(params).ok())))
+            .collect();
+        let asked: Vec<InputRequest<'_>> = questions
+            .iter()
+            .zip(&params)
+            .map(|((key, asked), params)| InputRequest { key, method: &asked.method, params: params.as_deref() })
+            .collect();
+        let result = input_required(&asked, Some(&state));
+        let fingerprint = request.fingerprint.clone();
+        let parked = Parked::Call { exchange, child, questions, fingerprint };
+        match self.parking.park(state, request.ask.owner.clone(), parked) {
+            Ok(()) => out.served(&Ok(result.into())).await,
+            Err(_) => out.error(INTERNAL_ERROR, "Internal error: too many requests wait for their clients' answers").await,
+        }
+    }
+
+    /// Takes up the call that has waited for this retry. `None` when the client has been answered.
+    async fn resume(&self, state: &str, request: &Modern, out: &Out) -> Option<(Arc<Child>, Exchange)> {
+        let parked = self.parking.take(state, &request.ask.owner);
+        let Some(Parked::Call { exchange, child, mut questions, fingerprint }) = parked else {
+            out.error(INVALID_PARAMS, "Invalid params: `requestState` is unknown or has expired; begin anew").await;
+            return None;
+        };
+        if fingerprint != request.fingerprint {
+            // Whoever holds the state may still send the right retry.
+            let parked = Parked::Call { exchange, child, questions, fingerprint };
+            let _ = self.parking.park(state.to_owned(), request.ask.owner.clone(), parked);
+            out.error(INVALID_PARAMS, "Invalid params: `requestState` belongs to another request").await;
+            return None;
+        }
+        let params = Params::parse(&request.ask.method, request.answers.as_deref()).unwrap_or_default();
+        let mut answered = Vec::new();
+        questions.retain(|(key, asked)| {
+            let answer = input_response(&params, key).filter(|answer| answer.get().starts_with('{'));
+            answered.extend(answer.map(|answer| (asked.id.clone(), answer.get().to_owned())));
+            answer.is_none()
+        });
+        for (id, answer) in answered {
+            if let Err(ended) = child.link().respond(&id, Ok(answer.as_bytes())).await {
+                out.lost(&ended).await;
+                return None;
+            }
+        }
+        if questions.is_empty() {
+            return Some((child, exchange));
+        }
+        self.ask_client(request, child, exchange, questions, out).await;
+        None
+    }
+
+    async fn modern_failure(&self, request: &Modern, error: &Bytes, out: &Out) {
+        let method = request.ask.method.as_str();
+        let text = std::str::from_utf8(error).unwrap_or("{}");
+        let code = crate::backend::code_of(error);
+        let data = crate::relay::translate::edit::Edit::parse(text);
+        let data = data.as_ref().and_then(|error| error.get("data"));
+        if let Some(questions) = url_questions(method, code, data, &request.capabilities) {
+            let asked: Vec<InputRequest<'_>> = questions
+                .iter()
+                .map(|(key, params)| InputRequest { key, method: "elicitation/create", params: Some(params) })
+                .collect();
+            return out.served(&Ok(input_required(&asked, None).into())).await;
+        }
+        let translated = modern_error(method, code, &request.capabilities);
+        out.served(&Err(super::translated_error(text, translated).into())).await;
+    }
+
+    /// What the server's tools say about headers is remembered whenever a client hears it.
+    pub(super) fn seen_result(&self, method: &str, result: &Bytes) {
+        if method == "tools/list"
+            && let Ok(text) = std::str::from_utf8(result)
+        {
+            self.learn_tools(text);
+        }
+    }
+}
+
+impl Modern {
+    /// Whether a legacy server's notification during this request is for its client.
+    fn hears(&self, notice: &Notice) -> bool {
+        match notice.method.as_str() {
+            "notifications/message" => {
+                let Some(Some(wanted)) = self.log_level else { return false };
+                let raw = notice.params.as_ref().and_then(|params| serde_json::from_slice::<&RawValue>(params).ok());
+                let said = Params::parse(&notice.method, raw).ok().and_then(|params| LogLevel::said(&params));
+                said.is_none_or(|said| said >= wanted)
+            }
+            method => {
+                crate::relay::translate::messages::place(method) == crate::relay::translate::messages::Place::Request
+            }
+        }
+    }
+}
+
+/// Has a legacy server log from this level on. One that cannot says so to nobody: the client has
+/// asked for messages, not for an answer.
+async fn set_level(child: &Child, level: LogLevel) {
+    let outgoing = Outgoing {
+        method: "logging/setLevel",
+        client_id: "0",
+        progress_token: None,
+        takes_strays: false,
+        cancellable: true,
+    };
+    let params = level.set_level_params();
+    if let Ok(mut exchange) = child.link().request(outgoing, |_| Some(params)).await {
+        while let Event::Note(_) = exchange.next().await {}
+    }
+}
+

@@ -1,0 +1,372 @@
+//! Legacy sessions with a legacy server: nearly everything passes through.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use bytes::Bytes;
+use futures_util::{FutureExt as _, future::BoxFuture};
+use mcp_calculator::server::LEGACY_VERSIONS;
+use tokio::sync::Mutex as AsyncMutex;
+use tracing::warn;
+
+use super::{
+    Served,
+    ask::{self, Ask},
+    children::{Child, Kind, StartError},
+    ear::Hearing,
+    listen::{Subscription, wants},
+    out::{self, Gone, Out},
+    session::Session,
+};
+use crate::{
+    backend::{
+        Answer, Answered, Call, Conversation, Opened, Reply,
+        link::{Asked, Event, Exchange, Listener, Note, Notice, Outgoing},
+    },
+    era::requested_version,
+    message::{Notification, Response, quoted, text},
+    relay::translate::{edit::Edit, subscriptions::Listen},
+    token::VerifiedToken,
+};
+
+/// A legacy session and its server.
+pub(super) struct Native {
+    served: Arc<Served>,
+    caller: Arc<VerifiedToken>,
+    session: Arc<Session>,
+    /// What the client began with, for a server that has to be started again.
+    initialize: String,
+    /// The server; `None` until it has to be started again.
+    child: AsyncMutex<Option<Seat>>,
+    /// Where several sessions share a server, what this one has subscribed to.
+    subscriptions: Mutex<HashMap<String, Subscription>>,
+    shared_interest: Arc<Mutex<Listen>>,
+}
+
+/// A server, and this session's ear at it.
+struct Seat {
+    child: Arc<Child>,
+    _hearing: Hearing,
+}
+
+/// Opens a session of a client that has sent `initialize`.
+pub(super) async fn open(served: &Arc<Served>, call: Call<'_>) -> Opened {
+    let identity = ask::identity(call.caller);
+    let native = Native {
+        served: Arc::clone(served),
+        caller: Arc::clone(call.caller),
+        session: Arc::new(Session::new()),
+        initialize: ask::params(call.request, &identity).to_json(),
+        child: AsyncMutex::new(None),
+        subscriptions: Mutex::default(),
+        shared_interest: Arc::default(),
+    };
+    let id = call.request.id.as_json();
+    let started = tokio::time::timeout(call.timeout, native.start()).await;
+    let reply = match started {
+        Ok(Ok((seat, outcome))) => {
+            let outcome = if served.is_shared() { outcome.map(|result| agreed(&call, result)) } else { outcome };
+            *native.child.lock().await = Some(seat);
+            Answered::Served(Answer::served(id, &outcome))
+        }
+        Ok(Err(Failure::Start(error))) => served.not_started(id, &error),
+        Ok(Err(Failure::Lost(ended))) => Answered::Broken(out::lost(id, &ended)),
+        Err(_) => Answered::TimedOut(out::late(id, call.timeout)),
+    };
+    let good = matches!(&reply, Answered::Served(Answer { error: None, .. }));
+    Opened { reply, conversation: good.then(|| Arc::new(NativeSession(Arc::new(native))) as Arc<dyn Conversation>) }
+}
+
+/// A shared server has been initialised once; a client that asked for another version gets that one,
+/// because what later versions added is optional.
+fn agreed(call: &Call<'_>, result: Bytes) -> Bytes {
+    let asked = requested_version(&call.request.params);
+    let version = asked.filter(|asked| LEGACY_VERSIONS.contains(&asked.as_ref()));
+    let Some(version) = version else { return result };
+    let edit = std::str::from_utf8(&result).ok().and_then(Edit::parse);
+    edit.map_or(result.clone(), |mut edit| edit.set("protocolVersion", quoted(&version)).to_json().into())
+}
+
+enum Failure {
+    Start(StartError),
+    Lost(crate::backend::link::Ended),
+}
+
+impl Native {
+    /// A server that has got the client's `initialize`, and its answer.
+    async fn start(&self) -> Result<(Seat, Result<Bytes, Bytes>), Failure> {
+        let owner = crate::relay::owner::Owner::of(&self.caller);
+        if self.served.is_shared() {
+            let child =
+                self.served.child_for(&owner, &self.caller, &self.served.legacy_kind("{}")).await.map_err(Failure::Start)?;
+            let result = match child.opening() {
+                super::opening::Opening::Legacy(result) => result.clone(),
+                _ => Bytes::from_static(b"{}"),
+            };
+            let seat = self.seat(child);
+            return Ok((seat, Ok(result)));
+        }
+        let taken = self.served.take_child(&owner, &self.caller, &Kind::Blank).await;
+        let child = Arc::new(taken.map_err(Failure::Start)?);
+        let seat = self.seat(Arc::clone(&child));
+        let outgoing = Outgoing {
+            method: "initialize",
+            client_id: "0",
+            progress_token: None,
+            takes_strays: false,
+            cancellable: false,
+        };
+        let params = self.initialize.clone();
+        let mut exchange = child.link().request(outgoing, |_| Some(params)).await.map_err(Failure::Lost)?;
+        loop {
+            match exchange.next().await {
+                Event::Note(_) | Event::Closed => {}
+                Event::Answer(outcome) => {
+                    if outcome.is_ok() {
+                        self.served.children.recovered();
+                    }
+                    return Ok((seat, outcome));
+                }
+                Event::Lost(ended) => {
+                    self.served.children.failed(&ended.to_string());
+                    return Err(Failure::Lost(ended));
+                }
+            }
+        }
+    }
+
+    fn seat(&self, child: Arc<Child>) -> Seat {
+        let voice = Voice {
+            session: Arc::clone(&self.session),
+            child: Arc::downgrade(&child),
+            served: Arc::clone(&self.served),
+            interest: self.served.is_shared().then(|| Arc::clone(&self.shared_interest)),
+        };
+        let hearing = child.ear().hear(Arc::new(voice));
+        Seat { child, _hearing: hearing }
+    }
+
+    /// The session's server; one that has died is started again, as the client first started it.
+    async fn living(&self) -> Result<Arc<Child>, Failure> {
+        let mut kept = self.child.lock().await;
+        if let Some(seat) = kept.as_ref().filter(|seat| seat.child.link().end().is_none()) {
+            return Ok(Arc::clone(&seat.child));
+        }
+        *kept = None;
+        warn!(server = self.served.children.name(), "the server of a session has ended; it is started again");
+        let (seat, outcome) = self.start().await?;
+        if outcome.is_err() {
+            let ended = crate::backend::link::Ended("its successor refused to begin".into());
+            return Err(Failure::Lost(ended));
+        }
+        let child = Arc::clone(&seat.child);
+        if !self.served.is_shared() {
+            child.link().notify("notifications/initialized", None).await.map_err(Failure::Lost)?;
+        }
+        *kept = Some(seat);
+        Ok(child)
+    }
+
+    async fn answer(self: Arc<Self>, request: Ask, params: Option<String>, uri: Option<String>, out: Out) {
+        let in_flight = self.session.begin(&request.id);
+        tokio::select! {
+            () = self.work(&request, params, uri, &out) => {}
+            // What was cancelled is not answered.
+            () = in_flight.cancelled() => {}
+        }
+    }
+
+    async fn work(&self, request: &Ask, params: Option<String>, uri: Option<String>, out: &Out) {
+        let child = match self.living().await {
+            Ok(child) => child,
+            Err(Failure::Start(error)) => return self.served.unavailable(out, &error).await,
+            Err(Failure::Lost(ended)) => return out.lost(&ended).await,
+        };
+        if self.served.is_shared() {
+            match (request.method.as_str(), uri) {
+                // The level of one would be the level of all, and nobody gets these messages.
+                ("logging/setLevel", _) => return out.served(&Ok(Bytes::from_static(b"{}"))).await,
+                ("resources/subscribe", Some(uri)) => return self.subscribe(&child, uri, out).await,
+                ("resources/unsubscribe", Some(uri)) => {
+                    drop(lock(&self.subscriptions).remove(&uri));
+                    lock(&self.shared_interest).resources.retain(|known| *known != uri);
+                    return out.served(&Ok(Bytes::from_static(b"{}"))).await;
+                }
+                _ => {}
+            }
+        }
+        let exchange = match request.send(child.link(), params.as_deref()).await {
+            Ok(exchange) => exchange,
+            Err(ended) => return out.lost(&ended).await,
+        };
+        self.follow(request, &child, exchange, out).await;
+    }
+
+    async fn follow(&self, request: &Ask, child: &Arc<Child>, mut exchange: Exchange, out: &Out) {
+        loop {
+            match exchange.next().await {
+                Event::Note(Note::Notice(notice)) => {
+                    out.message(notice.message()).await;
+                }
+                Event::Note(Note::Asked(asked)) => self.ask(child, asked, Some(out)).await,
+                Event::Answer(outcome) => {
+                    if let Ok(result) = &outcome {
+                        self.served.seen_result(&request.method, result);
+                    }
+                    return out.served(&outcome).await;
+                }
+                Event::Closed => return,
+                Event::Lost(ended) => return out.lost(&ended).await,
+            }
+        }
+    }
+
+    /// Brings a question of the server's to the client, and the answer back when it comes.
+    async fn ask(&self, child: &Arc<Child>, asked: Asked, out: Option<&Out>) {
+        let Some(answered) = self.session.ask(&asked.id) else {
+            let _ = child.link().refuse(&asked, "the client leaves too many requests unanswered").await;
+            return;
+        };
+        let message = asked.message(&asked.id);
+        let turn = out.map(Out::turn_of_client);
+        match out {
+            Some(out) => _ = out.message(message).await,
+            None => self.session.outbox.put(message),
+        }
+        carry_answer(&self.served, child, asked, answered, turn);
+    }
+
+    fn is_interested_in(&self, uri: &str) {
+        let mut interest = lock(&self.shared_interest);
+        if !interest.resources.iter().any(|known| known == uri) {
+            interest.resources.push(uri.to_owned());
+        }
+    }
+
+    async fn subscribe(&self, child: &Arc<Child>, uri: String, out: &Out) {
+        match Subscription::begin(child, &uri, &self.served.tasks).await {
+            Some(subscription) => {
+                self.is_interested_in(&uri);
+                // An earlier one of the same resource is counted no more.
+                drop(lock(&self.subscriptions).insert(uri, subscription));
+                out.served(&Ok(Bytes::from_static(b"{}"))).await;
+            }
+            None => {
+                out.error(crate::message::INTERNAL_ERROR, "Internal error: the server refuses this subscription").await;
+            }
+        }
+    }
+}
+
+/// Waits for the client's answer and gives it to the server.
+fn carry_answer(
+    served: &Served,
+    child: &Arc<Child>,
+    asked: Asked,
+    answered: tokio::sync::oneshot::Receiver<super::session::Outcome>,
+    turn: Option<super::out::Turn>,
+) {
+    let child = Arc::downgrade(child);
+    served.tasks.spawn(async move {
+        let outcome = answered.await;
+        drop(turn);
+        let Some(child) = child.upgrade() else { return };
+        let _ = match outcome {
+            Ok(outcome) => child.link().respond(&asked.id, outcome.as_deref().map_err(|error| &**error)).await,
+            Err(_) => child.link().refuse(&asked, "the session has ended").await,
+        };
+    });
+}
+
+/// The session as its gate sees it.
+struct NativeSession(Arc<Native>);
+
+impl Conversation for NativeSession {
+    fn call<'a>(&'a self, call: Call<'a>) -> BoxFuture<'a, Reply> {
+        let identity = ask::identity(call.caller);
+        let params = ask::params(call.request, &identity).to_json();
+        let request = Ask::of(&call);
+        let uri = call.request.params.members.get("uri").and_then(text).map(std::borrow::Cow::into_owned);
+        let native = Arc::clone(&self.0);
+        let timeout = Some(call.timeout);
+        let reply = out::start(&self.0.served.tasks, request.id.clone(), timeout, Gone::GoesOn, move |out| {
+            native.answer(request, Some(params), uri, out)
+        });
+        std::future::ready(Reply::Stream(reply)).boxed()
+    }
+
+    fn notify<'a>(&'a self, notification: &'a Notification<'a>) -> BoxFuture<'a, ()> {
+        async move {
+            if notification.method == "notifications/cancelled" {
+                return self.0.session.cancel(&notification.params);
+            }
+            if self.0.served.is_shared() {
+                // What one client says about itself is not what all of them are.
+                return;
+            }
+            let child = self.0.child.lock().await.as_ref().map(|seat| Arc::clone(&seat.child));
+            let Some(child) = child else { return };
+            let params = notification.params.raw.map(|_| {
+                let mut edit = Edit::new(&notification.params);
+                edit.identity(None).to_json()
+            });
+            let _ = child.link().notify(&notification.method, params.as_deref().map(str::as_bytes)).await;
+        }
+        .boxed()
+    }
+
+    fn respond<'a>(&'a self, response: &'a Response<'a>) -> BoxFuture<'a, ()> {
+        self.0.session.answer(response);
+        std::future::ready(()).boxed()
+    }
+
+    fn next_message(&self) -> BoxFuture<'_, Bytes> {
+        self.0.session.outbox.take().boxed()
+    }
+
+    fn end(&self) {
+        self.0.session.end();
+        lock(&self.0.subscriptions).clear();
+        // Whoever starts it again just now ends it, too, because the session is over.
+        if let Ok(mut child) = self.0.child.try_lock() {
+            *child = None;
+        }
+    }
+}
+
+/// What a session hears of its server beside answers.
+struct Voice {
+    session: Arc<Session>,
+    child: std::sync::Weak<Child>,
+    served: Arc<Served>,
+    /// Where sessions share a server, which changes are for this one, apart from lists.
+    interest: Option<Arc<Mutex<Listen>>>,
+}
+
+impl Listener for Voice {
+    fn notified(&self, notice: Notice) {
+        let wanted = match &self.interest {
+            None => true,
+            Some(_) if notice.method.ends_with("/list_changed") => true,
+            Some(interest) => wants(&lock(interest), &notice),
+        };
+        if wanted {
+            self.session.outbox.put(notice.message());
+        }
+    }
+
+    fn asked(&self, asked: Asked) -> Option<Asked> {
+        let Some(child) = self.child.upgrade().filter(|_| self.interest.is_none()) else { return Some(asked) };
+        let Some(answered) = self.session.ask(&asked.id) else { return Some(asked) };
+        self.session.outbox.put(asked.message(&asked.id));
+        carry_answer(&self.served, &child, asked, answered, None);
+        None
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // Nothing panics while it holds one of these locks.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,196 @@
+//! Children that are ready before somebody needs them.
+
+use std::{
+    collections::VecDeque,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use tokio::time::Instant;
+use tokio_util::task::TaskTracker;
+use tracing::debug;
+
+use super::children::{Child, Children, Kind, StartError};
+use crate::relay::owner::Principal;
+
+/// Children that are started at once to fill the pool: more would take the machine from the requests.
+const STARTS_AT_ONCE: usize = 2;
+
+/// Keeps some children ready: of the kinds that were asked for last.
+pub(super) struct Pool {
+    children: Arc<Children>,
+    size: usize,
+    idle: Duration,
+    tasks: TaskTracker,
+    state: Mutex<State>,
+}
+
+struct State {
+    ready: Vec<Child>,
+    /// Being started.
+    coming: Vec<Kind>,
+    wanted: Wanted,
+    last_use: Instant,
+    closed: bool,
+}
+
+impl Pool {
+    /// A pool of `size` children that shrinks to one after `idle` without use.
+    pub(super) fn new(children: Arc<Children>, size: usize, idle: Duration, tasks: TaskTracker) -> Self {
+        let state = State {
+            ready: Vec::new(),
+            coming: Vec::new(),
+            wanted: Wanted::default(),
+            last_use: Instant::now(),
+            closed: false,
+        };
+        Self { children, size, idle, tasks, state: Mutex::new(state) }
+    }
+
+    /// Says what will probably be asked for first, and gives what is there already.
+    pub(super) fn begin(self: &Arc<Self>, kind: &Kind, there: Vec<Child>) {
+        let mut state = self.lock();
+        state.wanted = Wanted(std::iter::repeat_n(kind.clone(), self.size).collect());
+        state.ready = there;
+        state.ready.truncate(self.size);
+        drop(state);
+        self.refill();
+    }
+
+    /// A child of this kind for `principal`: a ready one, else a new one, to which `identity` is
+    /// said. Waits for a place while there is none. Cancel-safe.
+    ///
+    /// # Errors
+    /// [`StartError`]
+    pub(super) async fn take(
+        self: &Arc<Self>,
+        kind: &Kind,
+        principal: Principal,
+        identity: &[(&'static str, String)],
+    ) -> Result<Child, StartError> {
+        let share = self.children.share_of(principal)?;
+        let ready = {
+            let mut state = self.lock();
+            state.last_use = Instant::now();
+            state.wanted.note(kind, self.size);
+            state.ready.retain(|child| child.link().end().is_none());
+            let at = state.ready.iter().position(|child| child.kind() == kind);
+            at.map(|at| state.ready.remove(at))
+        };
+        let child = match ready {
+            Some(child) => child,
+            None => match self.children.start_as(kind, identity, false).await {
+                Err(StartError::Full { .. }) => {
+                    // Children that wait for others make room for one that is needed.
+                    drop(self.lock().ready.pop());
+                    self.children.start_as(kind, identity, true).await?
+                }
+                started => started?,
+            },
+        };
+        self.refill();
+        Ok(child.shared_by(share))
+    }
+
+    /// Ends what has died or is not wanted any more, and starts what is missing.
+    pub(super) fn tidy(self: &Arc<Self>) {
+        let mut state = self.lock();
+        if state.last_use.elapsed() >= self.idle {
+            state.wanted.0.truncate(1);
+        }
+        let mut left = state.wanted.clone();
+        state.ready.retain(|child| child.link().end().is_none() && left.take(child.kind()));
+        drop(state);
+        self.refill();
+    }
+
+    /// Ends all that wait, and starts none any more.
+    pub(super) fn close(&self) {
+        let mut state = self.lock();
+        state.closed = true;
+        state.ready.clear();
+    }
+
+    fn refill(self: &Arc<Self>) {
+        loop {
+            let mut state = self.lock();
+            if state.closed || state.coming.len() >= STARTS_AT_ONCE || !self.children.may_start() {
+                return;
+            }
+            let Some(kind) = state.missing() else { return };
+            state.coming.push(kind.clone());
+            drop(state);
+            let pool = Arc::clone(self);
+            self.tasks.spawn(async move {
+                let started = pool.children.start_as(&kind, &[], false).await;
+                let mut state = pool.lock();
+                if let Some(at) = state.coming.iter().position(|coming| *coming == kind) {
+                    state.coming.remove(at);
+                }
+                match started {
+                    Ok(child) if !state.closed => state.ready.push(child),
+                    Ok(_) => return,
+                    Err(error) => {
+                        debug!(%error, "the pool is not full");
+                        return;
+                    }
+                }
+                drop(state);
+                pool.refill();
+            });
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        // Nothing panics while it holds the lock.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    /// A kind that is wanted and neither there nor coming.
+    fn missing(&self) -> Option<Kind> {
+        let mut left = self.wanted.clone();
+        for kind in self.ready.iter().map(Child::kind).chain(&self.coming) {
+            left.take(kind);
+        }
+        left.0.pop_front()
+    }
+}
+
+/// What was asked for last, newest first: one entry for each child to keep ready.
+#[derive(Clone, Debug, Default, PartialEq)]
+struct Wanted(VecDeque<Kind>);
+
+impl Wanted {
+    fn note(&mut self, kind: &Kind, size: usize) {
+        self.0.push_front(kind.clone());
+        self.0.truncate(size);
+    }
+
+    /// Takes one of this kind away, if there is one.
+    fn take(&mut self, kind: &Kind) -> bool {
+        let at = self.0.iter().position(|wanted| wanted == kind);
+        at.and_then(|at| self.0.remove(at)).is_some()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_asked_for_last_is_wanted() {
+        let mut wanted = Wanted::default();
+        let (modern, blank) = (Kind::Modern, Kind::Blank);
+        for kind in [&blank, &modern, &modern] {
+            wanted.note(kind, 2);
+        }
+        assert_eq!(wanted.0, [Kind::Modern, Kind::Modern]);
+        wanted.note(&blank, 2);
+        assert_eq!(wanted.0, [Kind::Blank, Kind::Modern]);
+        assert!(wanted.take(&modern) && !wanted.take(&modern));
+        wanted.note(&modern, 0);
+        assert_eq!(wanted.0, []);
+    }
+}
