@@ -17,6 +17,8 @@ mod errors;
 #[cfg_attr(not(windows), path = "group/unix.rs")]
 mod group;
 mod input;
+#[cfg(target_os = "linux")]
+mod orphans;
 mod output;
 mod spawn_error;
 mod undertaker;

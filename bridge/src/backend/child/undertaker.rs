@@ -1,12 +1,10 @@
 //! From a program to a process, and from a process to its end.
 
 use std::{
+    collections::HashSet,
     fmt,
     process::{Command, Stdio},
-    sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering},
-    },
+    sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock},
     time::Duration,
 };
 
@@ -14,12 +12,12 @@ use tokio::{sync::watch, time::timeout};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::{debug, warn};
 
-#[cfg(target_os = "linux")]
-use crate::backend::child::watcher::Watcher;
 use crate::backend::child::{
     ExitDescription, Handle, INSTANCE_VARIABLE, Orders, Output, Process, Program, SpawnError, errors, group::Group,
     input,
 };
+#[cfg(target_os = "linux")]
+use crate::backend::child::{orphans, watcher::Watcher};
 
 /// How long the dead may take to be buried once they were killed.
 const KILLED_MAX: Duration = Duration::from_secs(1);
@@ -35,7 +33,10 @@ struct Shared {
     /// Children of these tokens are every process's own.
     end: CancellationToken,
     kill: CancellationToken,
-    living: AtomicUsize,
+    /// The processes that are not over, which only their keepers may wait for.
+    living: Mutex<HashSet<u32>>,
+    /// Held for reading while a process is started and not yet among the living.
+    births: RwLock<()>,
     /// The value of [`INSTANCE_VARIABLE`].
     instance: String,
     #[cfg(target_os = "linux")]
@@ -71,7 +72,8 @@ impl Undertaker {
             tasks: TaskTracker::new(),
             end: CancellationToken::new(),
             kill: CancellationToken::new(),
-            living: AtomicUsize::new(0),
+            living: Mutex::default(),
+            births: RwLock::default(),
             #[cfg(target_os = "linux")]
             watcher: watched.then(|| Watcher::new(&instance)),
             instance,
@@ -80,7 +82,7 @@ impl Undertaker {
 
     /// How many processes are not over.
     pub fn living(&self) -> usize {
-        self.0.living.load(Ordering::Relaxed)
+        self.0.living().len()
     }
 
     /// What marks this undertaker's processes: the value of [`INSTANCE_VARIABLE`] in their
@@ -121,23 +123,21 @@ impl Undertaker {
         if let Some(watcher) = &shared.watcher {
             watcher.ensure();
         }
-        let (group, (stdin, stdout, stderr)) =
-            Group::spawn(self.command(program, identity)).map_err(|error| SpawnError::explain(program, error))?;
-
+        let command = self.command(program, identity);
+        let birth = shared.births.read().unwrap_or_else(PoisonError::into_inner);
+        let started = Group::spawn(command);
+        let (group, (stdin, stdout, stderr)) = started.map_err(|error| SpawnError::explain(program, error))?;
         let id = group.id();
+        let alive = Alive::new(self.clone(), id, until_over);
+        drop(birth);
+
         let orders =
             Orders { end: shared.end.child_token(), kill: shared.kill.child_token(), over: CancellationToken::new() };
         let (tell, ended) = watch::channel(None);
         let (input, writing) = input::open(stdin, orders.clone());
         let output = Output::new(stdout, program.max_line_bytes, orders.over.clone());
-        let keeper = Keeper {
-            group,
-            name: program.name.clone(),
-            grace: program.grace,
-            orders: orders.clone(),
-            tell,
-            alive: Alive::new(self.clone(), until_over),
-        };
+        let keeper =
+            Keeper { group, name: program.name.clone(), grace: program.grace, orders: orders.clone(), tell, alive };
         shared.tasks.spawn(writing);
         shared.tasks.spawn(errors::log(stderr, program.name.clone(), id, orders.over.clone()));
         shared.tasks.spawn(keeper.keep());
@@ -186,22 +186,39 @@ impl Program {
     }
 }
 
+impl Shared {
+    fn living(&self) -> MutexGuard<'_, HashSet<u32>> {
+        self.living.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Waits for those who have lost their parents, if that falls to us: see [`orphans`].
+    #[cfg(target_os = "linux")]
+    fn bury_orphans(&self) {
+        if orphans::are_ours() {
+            let _no_birth = self.births.write().unwrap_or_else(PoisonError::into_inner);
+            let living = self.living();
+            orphans::bury(|id| !living.contains(&id));
+        }
+    }
+}
+
 /// Counts a process as living.
 struct Alive {
     undertaker: Undertaker,
+    id: u32,
     _until_over: Box<dyn Send + Sync>,
 }
 
 impl Alive {
-    fn new(undertaker: Undertaker, until_over: Box<dyn Send + Sync>) -> Self {
-        undertaker.0.living.fetch_add(1, Ordering::Relaxed);
-        Self { undertaker, _until_over: until_over }
+    fn new(undertaker: Undertaker, id: u32, until_over: Box<dyn Send + Sync>) -> Self {
+        undertaker.0.living().insert(id);
+        Self { undertaker, id, _until_over: until_over }
     }
 }
 
 impl Drop for Alive {
     fn drop(&mut self) {
-        self.undertaker.0.living.fetch_sub(1, Ordering::Relaxed);
+        self.undertaker.0.living().remove(&self.id);
     }
 }
 
@@ -231,6 +248,8 @@ impl Keeper {
         let how = ExitDescription(self.group.reap());
         debug!(child = self.name, pid = id, "the child {how}");
         self.orders.over.cancel();
+        #[cfg(target_os = "linux")]
+        self.alive.undertaker.0.bury_orphans();
         drop(self.alive);
         self.tell.send_replace(Some(how));
     }
