@@ -2,7 +2,6 @@
 
 use std::{
     net::{IpAddr, SocketAddr},
-    pin::pin,
     sync::Arc,
     time::SystemTime,
 };
@@ -21,6 +20,7 @@ use tracing::{debug, error, warn};
 use crate::{
     backend::Answer,
     config::Limits,
+    deadline::within,
     http::{
         challenge::Challenges,
         headers::{self, Accepts},
@@ -356,8 +356,7 @@ impl Gate {
         if announced.is_some_and(|length| length > max_bytes as u64) {
             return Err(Refusal::TooLarge { max_bytes });
         }
-        let collected = pin!(Limited::new(body, max_bytes).collect());
-        match tokio::time::timeout(self.limits.body_timeout, collected).await {
+        match within(self.limits.body_timeout, Limited::new(body, max_bytes).collect()).await {
             Ok(Ok(body)) => Ok(body.to_bytes()),
             Ok(Err(error)) if error.is::<LengthLimitError>() => Err(Refusal::TooLarge { max_bytes }),
             Ok(Err(_)) => Err(Refusal::BrokenBody),

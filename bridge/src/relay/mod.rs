@@ -8,6 +8,7 @@ use mcp_calculator::server::Era;
 
 use crate::{
     backend::{Answer, Backend, Call},
+    deadline::within,
     message::INTERNAL_ERROR,
     policy::Permit,
     token::VerifiedToken,
@@ -38,7 +39,7 @@ impl Relay {
     pub async fn call(&self, permit: &Permit<'_>, caller: &VerifiedToken, era: Era) -> Outcome {
         let request = permit.request();
         let call = Call { request, caller, era };
-        match tokio::time::timeout(self.request_timeout, self.backend.call(call)).await {
+        match within(self.request_timeout, self.backend.call(call)).await {
             Ok(answer) => Outcome::Answered(answer),
             Err(_) => {
                 let text =
