@@ -151,7 +151,7 @@ impl Gate {
             }
         }
         let client = origin::client_address(peer, &head.headers, &self.trusted_proxies);
-        let mut record = Record::begin(client, Arc::clone(&self.metrics));
+        let mut record = Record::begin(client, &self.metrics);
         let mut response = match self.answer(&head, body, &mut record).await {
             Ok(response) => response,
             Err(refusal) => {
@@ -170,7 +170,7 @@ impl Gate {
 
     /// The order of the checks is part of the security: nothing is read from a stranger before the
     /// cheap ones, and no body before the token.
-    async fn answer<B>(&self, head: &Parts, body: B, record: &mut Record) -> Result<Response<Body>, Refusal>
+    async fn answer<B>(&self, head: &Parts, body: B, record: &mut Record<'_>) -> Result<Response<Body>, Refusal>
     where
         B: http_body::Body<Data = Bytes> + Send,
         B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
@@ -230,7 +230,7 @@ impl Gate {
         head: &Parts,
         body: B,
         caller: &VerifiedToken,
-        record: &mut Record,
+        record: &mut Record<'_>,
     ) -> Result<Response<Body>, Refusal>
     where
         B: http_body::Body<Data = Bytes> + Send,
@@ -287,7 +287,7 @@ impl Gate {
             Outcome::Answered(Answer { error: None, .. }) if opens_session => Some(self.open_session(&permit, caller)?),
             _ => None,
         };
-        Ok(answered(&outcome, era, accepts, session))
+        Ok(answered(outcome, era, accepts, session))
     }
 
     fn open_session(&self, permit: &Permit<'_>, caller: &VerifiedToken) -> Result<SessionId, Refusal> {
@@ -308,7 +308,7 @@ impl Gate {
         headers: &HeaderMap,
         token: Option<BearerToken>,
         verified: Arc<VerifiedToken>,
-        record: &mut Record,
+        record: &mut Record<'_>,
     ) -> Result<Response<Body>, Refusal> {
         record.label = MethodLabel::Get;
         headers::check_legacy_version(headers, "POST, OPTIONS")?;
@@ -333,7 +333,7 @@ impl Gate {
         &self,
         headers: &HeaderMap,
         caller: &VerifiedToken,
-        record: &mut Record,
+        record: &mut Record<'_>,
     ) -> Result<Response<Body>, Refusal> {
         record.label = MethodLabel::Delete;
         headers::check_legacy_version(headers, "POST, OPTIONS")?;
@@ -425,15 +425,15 @@ impl Gate {
     }
 }
 
-fn answered(outcome: &Outcome, era: Era, accepts: Accepts, session: Option<SessionId>) -> Response<Body> {
+fn answered(outcome: Outcome, era: Era, accepts: Accepts, session: Option<SessionId>) -> Response<Body> {
+    let status = respond::status_of(&outcome, era);
     let (Outcome::Answered(Answer { message, .. }) | Outcome::TimedOut(Answer { message, .. })) = outcome;
-    let status = respond::status_of(outcome, era);
     // One message needs no stream, and tunnels hold streams back.
     let mut response =
-        if accepts.json { respond::json(status, message.clone()) } else { respond::events(sse::single(message)) };
+        if accepts.json { respond::json(status, message) } else { respond::events(sse::single(&message)) };
     *response.status_mut() = status;
     if let Some(value) = session.and_then(|session| HeaderValue::from_str(&session.header_value()).ok()) {
-        response.headers_mut().insert(headers::SESSION, value);
+        response.headers_mut().insert(&headers::SESSION, value);
     }
     response
 }

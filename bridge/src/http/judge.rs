@@ -27,7 +27,7 @@ impl Judge {
         &self,
         request: Request<'a>,
         caller: &VerifiedToken,
-        record: &mut Record,
+        record: &mut Record<'_>,
     ) -> Result<Permit<'a>, Refusal> {
         let verdict = self.policy.permit(caller, request);
         let request = match &verdict {
