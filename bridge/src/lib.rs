@@ -3,6 +3,7 @@
 pub mod backend;
 pub mod cli;
 pub mod config;
+mod deadline;
 pub mod era;
 pub mod http;
 pub mod message;

@@ -4,9 +4,12 @@
 //! refused, so that no second reader of the same bytes can come to another meaning. Everything else
 //! stays raw text: numbers beyond 64 bits, unknown fields and their spelling survive.
 
-use std::{borrow::Cow, fmt};
+use std::{borrow::Cow, fmt, marker::PhantomData};
 
-use serde::de::{self, Deserialize, Deserializer, MapAccess, Visitor};
+use serde::{
+    Serialize, Serializer,
+    de::{self, Deserialize, Deserializer, IgnoredAny, MapAccess, Visitor},
+};
 use serde_json::value::RawValue;
 
 /// A message as a client may send it.
@@ -58,9 +61,11 @@ pub struct Notification<'a> {
 /// Parameters, with the parts that policy and era read already parsed.
 #[derive(Default)]
 pub struct Params<'a> {
-    /// The whole of them, as they came; `None` if there are none.
-    pub raw: Option<&'a RawValue>,
-    /// Every member, in the order of the message.
+    /// Whether there are any; most methods do without.
+    pub is_given: bool,
+    /// Whether there is a `_meta` among them.
+    pub has_meta: bool,
+    /// Every member but `_meta`, in the order of the message.
     pub members: Object<'a>,
     /// `_meta`, empty if there is none.
     pub meta: Object<'a>,
@@ -87,7 +92,7 @@ pub enum Reference<'a> {
 impl fmt::Debug for Params<'_> {
     /// Shows keys and the target only: values are the client's own business.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { raw: _, members, meta, target, arguments, reference: _, subscriptions: _ } = self;
+        let Self { members, meta, target, arguments, .. } = self;
         let mut shown = f.debug_struct("Params");
         shown.field("members", members).field("meta", meta).field("target", target).field("arguments", arguments);
         shown.finish()
@@ -95,6 +100,21 @@ impl fmt::Debug for Params<'_> {
 }
 
 impl Params<'_> {
+    /// The parameters written anew, `_meta` last; `None` if there are none.
+    pub fn to_json(&self) -> Option<String> {
+        if !self.is_given {
+            return None;
+        }
+        let mut json = self.members.to_json();
+        if self.has_meta {
+            json.pop();
+            json.push_str(if json.len() > 1 { r#","_meta":"# } else { r#""_meta":"# });
+            json.push_str(&self.meta.to_json());
+            json.push('}');
+        }
+        Some(json)
+    }
+
     /// The text of the string `key` of `_meta`; `None` if it is absent or not a string.
     pub fn meta_text(&self, key: &str) -> Option<Cow<'_, str>> {
         self.meta.get(key).and_then(text)
@@ -150,19 +170,13 @@ impl<'a> Object<'a> {
 
     /// The object written anew: what was checked, never the bytes it came from.
     pub fn to_json(&self) -> String {
-        let mut json =
-            String::with_capacity(2 + self.0.iter().map(|(k, v)| k.len() + v.get().len() + 4).sum::<usize>());
-        json.push('{');
-        for (index, (key, value)) in self.0.iter().enumerate() {
-            if index > 0 {
-                json.push(',');
-            }
-            json.push_str(&quoted(key));
-            json.push(':');
-            json.push_str(value.get());
-        }
-        json.push('}');
-        json
+        serde_json::to_string(self).expect("keys are text and values are JSON")
+    }
+}
+
+impl Serialize for Object<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_map(self.iter())
     }
 }
 
@@ -185,29 +199,50 @@ impl fmt::Debug for Object<'_> {
 
 impl<'de: 'a, 'a> Deserialize<'de> for Object<'a> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Members<'a>(std::marker::PhantomData<&'a ()>);
-        impl<'de: 'a, 'a> Visitor<'de> for Members<'a> {
-            type Value = Object<'a>;
+        deserializer
+            .deserialize_map(Members::<IgnoredAny> { apart: None, value: PhantomData })
+            .map(|(members, _)| members)
+    }
+}
 
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("an object")
+/// The members of an object, and the value of the one called `apart`, if it is there, as a `T`.
+fn members_of<'de: 'a, 'a, D: Deserializer<'de>, T: Deserialize<'de>>(
+    deserializer: D,
+    apart: &'static str,
+) -> Result<(Object<'a>, Option<T>), D::Error> {
+    deserializer.deserialize_map(Members { apart: Some(apart), value: PhantomData })
+}
+
+struct Members<T> {
+    apart: Option<&'static str>,
+    value: PhantomData<T>,
+}
+
+impl<'de, T: Deserialize<'de>> Visitor<'de> for Members<T> {
+    type Value = (Object<'de>, Option<T>);
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object")
+    }
+
+    fn visit_map<M: MapAccess<'de>>(self, mut map: M) -> Result<Self::Value, M::Error> {
+        let mut members: Vec<(Cow<'de, str>, &'de RawValue)> = Vec::with_capacity(4);
+        let mut apart = None;
+        while let Some(Key(key)) = map.next_key()? {
+            if members.len() == MAX_MEMBERS {
+                return Err(de::Error::custom(format_args!("more than {MAX_MEMBERS} members in one object")));
             }
-
-            fn visit_map<M: MapAccess<'de>>(self, mut map: M) -> Result<Object<'a>, M::Error> {
-                let mut members: Vec<(Cow<'a, str>, &'a RawValue)> = Vec::with_capacity(4);
-                while let Some(Key(key)) = map.next_key()? {
-                    if members.len() == MAX_MEMBERS {
-                        return Err(de::Error::custom(format_args!("more than {MAX_MEMBERS} members in one object")));
-                    }
-                    if members.iter().any(|(name, _)| *name == key) {
-                        return Err(de::Error::custom(format_args!("the key {} is there twice", shown(&key))));
-                    }
-                    members.push((key, map.next_value()?));
-                }
-                Ok(Object(members))
+            let is_apart = self.apart.is_some_and(|name| name == key);
+            if members.iter().any(|(name, _)| *name == key) || (is_apart && apart.is_some()) {
+                return Err(de::Error::custom(format_args!("the key {} is there twice", shown(&key))));
+            }
+            if is_apart {
+                apart = Some(map.next_value()?);
+            } else {
+                members.push((key, map.next_value()?));
             }
         }
-        deserializer.deserialize_map(Members(std::marker::PhantomData))
+        Ok((Object(members), apart))
     }
 }
 
@@ -216,7 +251,7 @@ struct Key<'a>(Cow<'a, str>);
 
 impl<'de: 'a, 'a> Deserialize<'de> for Key<'a> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Text<'a>(std::marker::PhantomData<&'a ()>);
+        struct Text<'a>(PhantomData<&'a ()>);
         impl<'de: 'a, 'a> Visitor<'de> for Text<'a> {
             type Value = Key<'a>;
 
@@ -232,7 +267,7 @@ impl<'de: 'a, 'a> Deserialize<'de> for Key<'a> {
                 Ok(Key(Cow::Owned(text.to_owned())))
             }
         }
-        deserializer.deserialize_str(Text(std::marker::PhantomData))
+        deserializer.deserialize_str(Text(PhantomData))
     }
 }
 
@@ -255,7 +290,7 @@ impl<'a> Message<'a> {
     /// [`ParseError`], with the id for its answer where one could be read.
     pub fn parse(body: &'a [u8]) -> Result<Self, ParseError> {
         let body = std::str::from_utf8(body).map_err(|error| ParseError::not_json(format!("not UTF-8: {error}")))?;
-        let envelope: Object<'a> = serde_json::from_str(body).map_err(|error| not_an_envelope(body, &error))?;
+        let Envelope { members: envelope, params } = Envelope::parse(body)?;
         let id = envelope.get("id").map(|raw| Id::new(raw).ok_or(raw));
         let known_id = id.and_then(Result::ok);
         let invalid = |detail: &str| ParseError::invalid(known_id, detail);
@@ -281,7 +316,8 @@ impl<'a> Message<'a> {
         if outcome.is_some() {
             return Err(invalid("a message cannot have a method and a result"));
         }
-        let params = Params::parse(&method, envelope.get("params"))
+        let params = params
+            .and_then(|parts| Params::new(&method, parts))
             .map_err(|detail| ParseError { code: INVALID_PARAMS, ..ParseError::invalid(known_id, detail) })?;
         match id {
             None => Ok(Self::Notification(Notification { method, params })),
@@ -291,33 +327,83 @@ impl<'a> Message<'a> {
     }
 }
 
+/// The members of a message, in which `params` and its `_meta` are read in the same pass: as text
+/// first, most of a message would be gone over three times.
+struct Envelope<'a> {
+    members: Object<'a>,
+    /// `Err` says what is wrong with them.
+    params: Result<Option<ParamsParts<'a>>, String>,
+}
+
+impl<'a> Envelope<'a> {
+    fn parse(body: &'a str) -> Result<Self, ParseError> {
+        if let Ok(envelope) = serde_json::from_str(body) {
+            return Ok(envelope);
+        }
+        // It is not accepted; part by part shows why, and under which id to say so.
+        let members: Object<'a> = serde_json::from_str(body).map_err(|error| not_an_envelope(body, &error))?;
+        let params = Err(params_fault(members.get("params")));
+        Ok(Self { members, params })
+    }
+}
+
+impl<'de: 'a, 'a> Deserialize<'de> for Envelope<'a> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let (members, params) = members_of(deserializer, "params")?;
+        Ok(Self { members, params: Ok(Option::flatten(params)) })
+    }
+}
+
+/// Members of `params`, and those of its `_meta`.
+struct ParamsParts<'a> {
+    members: Object<'a>,
+    meta: Option<Object<'a>>,
+}
+
+impl<'de: 'a, 'a> Deserialize<'de> for ParamsParts<'a> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let (members, meta) = members_of(deserializer, "_meta")?;
+        Ok(Self { members, meta })
+    }
+}
+
+/// What is wrong with parameters that could not be read.
+fn params_fault(raw: Option<&RawValue>) -> String {
+    let read = || {
+        let members = raw.map(|raw| object(raw, "params")).transpose()?;
+        members.as_ref().and_then(|members| members.get("_meta")).map(|raw| object(raw, "params._meta")).transpose()
+    };
+    read().err().unwrap_or_else(|| "`params` cannot be read".to_owned())
+}
+
 impl<'a> Params<'a> {
     /// Reads the parameters of `method`.
     ///
     /// # Errors
     /// What is wrong with them, for the peer.
     pub fn parse(method: &str, raw: Option<&'a RawValue>) -> Result<Self, String> {
-        let mut params = Self::default();
-        let Some(raw) = raw.filter(|raw| raw.get() != "null") else {
-            return Ok(params);
+        let parts = raw.map(|raw| serde_json::from_str::<Option<ParamsParts<'a>>>(raw.get())).transpose();
+        Self::new(method, parts.map_err(|_| params_fault(raw))?.flatten())
+    }
+
+    fn new(method: &str, parts: Option<ParamsParts<'a>>) -> Result<Self, String> {
+        let Some(ParamsParts { members, meta }) = parts else {
+            return Ok(Self::default());
         };
-        params.raw = Some(raw);
-        params.members = object(raw, "params")?;
-        if let Some(raw) = params.members.get("_meta") {
-            params.meta = object(raw, "params._meta")?;
-        }
-        params.target = target_key(method).and_then(|key| params.members.get(key)).and_then(text);
-        if method == "tools/call"
-            && let Some(raw) = params.members.get("arguments").filter(|raw| raw.get().starts_with('{'))
-        {
-            params.arguments = Some(object(raw, "params.arguments")?);
-        }
-        match method {
-            "completion/complete" => params.reference = Reference::parse(params.members.get("ref"))?,
-            "subscriptions/listen" => params.subscriptions = subscriptions(params.members.get("notifications"))?,
-            _ => {}
-        }
-        Ok(params)
+        let target = target_key(method).and_then(|key| members.get(key)).and_then(text);
+        let arguments = members.get("arguments").filter(|raw| method == "tools/call" && raw.get().starts_with('{'));
+        let arguments = arguments.map(|raw| object(raw, "params.arguments")).transpose()?;
+        let reference = match method {
+            "completion/complete" => Reference::parse(members.get("ref"))?,
+            _ => None,
+        };
+        let subscriptions = match method {
+            "subscriptions/listen" => subscriptions(members.get("notifications"))?,
+            _ => Default::default(),
+        };
+        let (is_given, has_meta) = (true, meta.is_some());
+        let meta = meta.unwrap_or_default();
+        Ok(Self { is_given, has_meta, members, meta, target, arguments, reference, subscriptions })
     }
 }
 
@@ -377,7 +463,12 @@ fn object<'a>(raw: &'a RawValue, place: &str) -> Result<Object<'a>, String> {
 
 /// The text of a JSON string; `None` for anything else.
 pub fn text(raw: &RawValue) -> Option<Cow<'_, str>> {
-    raw.get().starts_with('"').then(|| serde_json::from_str::<Key<'_>>(raw.get()).ok()).flatten().map(|key| key.0)
+    let inside = raw.get().strip_prefix('"')?.strip_suffix('"')?;
+    if !inside.contains('\\') {
+        // Raw values are valid JSON: without escapes, what is between the quotes is the text.
+        return Some(Cow::Borrowed(inside));
+    }
+    serde_json::from_str::<Key<'_>>(raw.get()).ok().map(|key| key.0)
 }
 
 /// `text` as a JSON string.
@@ -488,7 +579,13 @@ mod tests {
             (r#"{"jsonrpc":"2.0","id":1,"method":"m","result":1}"#, INVALID_REQUEST, Some("1")),
             (r#"{"jsonrpc":"2.0","result":1}"#, INVALID_REQUEST, None),
             (r#"{"jsonrpc":"2.0","id":1,"method":"m","params":[1]}"#, INVALID_PARAMS, Some("1")),
+            (r#"{"jsonrpc":"2.0","id":1,"method":"m","params":"\ud800"}"#, INVALID_PARAMS, Some("1")),
+            (r#"{"jsonrpc":"2.0","id":1,"method":"m","params":1e999}"#, INVALID_PARAMS, Some("1")),
+            (r#"{"params":[1],"jsonrpc":"2.0","id":1,"method":1}"#, INVALID_REQUEST, Some("1")),
+            (r#"{"jsonrpc":"2.0","id":1,"method":"m","params":{},"params":{}}"#, INVALID_REQUEST, None),
+            (r#"{"jsonrpc":"2.0","id":1,"method":"m","params":{"a":}}"#, PARSE_ERROR, None),
             (r#"{"jsonrpc":"2.0","id":1,"method":"m","params":{"_meta":1}}"#, INVALID_PARAMS, Some("1")),
+            (r#"{"jsonrpc":"2.0","id":1,"method":"m","params":{"_meta":null}}"#, INVALID_PARAMS, Some("1")),
         ];
         for (body, code, id) in cases {
             let (found, found_id, detail) = error(body);
@@ -505,6 +602,7 @@ mod tests {
             r#"{"jsonrpc":"2.0","id":1,"method":"m","params":{"_meta":{"x":1,"x":2}}}"#,
             r#"{"jsonrpc":"2.0","id":1,"method":"completion/complete","params":{"ref":{"type":"ref/prompt","name":"a","name":"b"}}}"#,
             r#"{"jsonrpc":"2.0","id":1,"method":"subscriptions/listen","params":{"notifications":{"resourceSubscriptions":[],"resourceSubscriptions":["a"]}}}"#,
+            r#"{"jsonrpc":"2.0","id":1,"method":"m","params":{"_meta":{},"a":1,"_m\u0065ta":{}}}"#,
         ] {
             let (code, id, detail) = error(body);
             assert_eq!((code, id.as_deref()), (INVALID_PARAMS, Some("1")), "{body}");
@@ -537,10 +635,9 @@ mod tests {
         let outcome = |members: &str| {
             let body = format!(r#"{{"jsonrpc":"2.0","id":1,{members}}}"#);
             match Message::parse(body.as_bytes()) {
-                Ok(Message::Response(response)) => Ok(response
-                    .outcome
-                    .map(|raw| raw.get().to_owned())
-                    .map_err(|raw| raw.get().to_owned())),
+                Ok(Message::Response(response)) => {
+                    Ok(response.outcome.map(|raw| raw.get().to_owned()).map_err(|raw| raw.get().to_owned()))
+                }
                 Ok(other) => panic!("{other:?}"),
                 Err(error) => Err(error.detail),
             }
@@ -553,6 +650,7 @@ mod tests {
         assert_eq!(outcome(r#""result":null,"error":{}"#), error("{}"));
         assert!(outcome(r#""result":{},"error":{}"#).is_err_and(|detail| detail.contains("a result and an error")));
         assert!(outcome(r#""error":null"#).is_err());
+        assert_eq!(outcome(r#""result":{},"params":[1]"#), ok("{}"));
     }
 
     #[test]

@@ -145,8 +145,9 @@ pub enum Answered {
 
 impl Answered {
     /// The message, whoever wrote it.
-    pub fn answer(&self) -> &Answer {
-        let (Self::Served(answer) | Self::TimedOut(answer) | Self::Broken(answer) | Self::Unavailable(answer, _)) = self;
+    pub fn into_answer(self) -> Answer {
+        let (Self::Served(answer) | Self::TimedOut(answer) | Self::Broken(answer) | Self::Unavailable(answer, _)) =
+            self;
         answer
     }
 }

@@ -2,7 +2,6 @@
 
 use std::{
     net::{IpAddr, SocketAddr},
-    pin::pin,
     sync::Arc,
     time::SystemTime,
 };
@@ -21,6 +20,7 @@ use tracing::debug;
 use crate::{
     backend::{Answered, Conversation, Opened},
     config::{Limits, server::Denial},
+    deadline::within,
     http::{
         bounds::Bounds,
         challenge::Challenges,
@@ -156,7 +156,7 @@ impl Gate {
             return metadata.answer(&head.method);
         }
         let client = origin::client_address(peer, &head.headers, &self.trusted_proxies);
-        let mut record = Record::begin(client, Arc::clone(&self.metrics));
+        let mut record = Record::begin(client, &self.metrics);
         let mut response = match self.answer(&head, body, &mut record).await {
             Ok(response) => response,
             Err(refusal) => {
@@ -164,7 +164,7 @@ impl Gate {
                 record.allowed = false;
                 record.cause = Some(respond::cause(&refusal));
                 match respond::as_result(&refusal, &self.challenges) {
-                    Some(result) => answer(&Answered::Served(result), Era::Modern, Accepts::of(&head.headers)),
+                    Some(result) => answer(Answered::Served(result), Era::Modern, Accepts::of(&head.headers)),
                     None => respond::refused(&refusal, &self.challenges),
                 }
             }
@@ -178,7 +178,7 @@ impl Gate {
 
     /// The order of the checks is part of the security: nothing is read from a stranger before the
     /// cheap ones, and no body before the token.
-    async fn answer<B>(&self, head: &Parts, body: B, record: &mut Record) -> Result<Response<Body>, Refusal>
+    async fn answer<B>(&self, head: &Parts, body: B, record: &mut Record<'_>) -> Result<Response<Body>, Refusal>
     where
         B: http_body::Body<Data = Bytes> + Send,
         B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
@@ -235,7 +235,13 @@ impl Gate {
         }
     }
 
-    async fn post<B>(&self, head: &Parts, body: B, user: User, record: &mut Record) -> Result<Response<Body>, Refusal>
+    async fn post<B>(
+        &self,
+        head: &Parts,
+        body: B,
+        user: User,
+        record: &mut Record<'_>,
+    ) -> Result<Response<Body>, Refusal>
     where
         B: http_body::Body<Data = Bytes> + Send,
         B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
@@ -285,9 +291,9 @@ impl Gate {
         let opens_session = era == Era::Legacy && request.method == "initialize";
         let conversation = match era {
             Era::Modern => {
-                let envelope = mirror.check(&request).and_then(|()| {
-                    self.relay.check_arguments(&request, &|name| headers::value(&head.headers, name))
-                });
+                let envelope = mirror
+                    .check(&request)
+                    .and_then(|()| self.relay.check_arguments(&request, &|name| headers::value(&head.headers, name)));
                 envelope.map_err(|error| Refusal::Envelope { id: request.id.to_json(), error })?;
                 None
             }
@@ -300,12 +306,16 @@ impl Gate {
             return self.open(&permit, client, accepts).await;
         }
         match self.relay.call(&permit, client).await {
-            Outcome::Answered(answered) => Ok(answer(&answered, era, accepts)),
-            Outcome::Streaming(streaming) => Ok(self.stream(sse::Source::Reply {
-                streaming,
-                last: Box::new(|answered| answered.answer().message.clone()),
-                _place: user.place,
-            }, user.token, user.verified)),
+            Outcome::Answered(answered) => Ok(answer(answered, era, accepts)),
+            Outcome::Streaming(streaming) => Ok(self.stream(
+                sse::Source::Reply {
+                    streaming,
+                    last: Box::new(|answered| answered.into_answer().message),
+                    _place: user.place,
+                },
+                user.token,
+                user.verified,
+            )),
             // The client is no longer interested, and an answer would break the protocol.
             Outcome::Cancelled => Ok(respond::empty(StatusCode::ACCEPTED)),
         }
@@ -313,41 +323,31 @@ impl Gate {
 
     async fn open(&self, permit: &Permit<'_>, client: Client<'_>, accepts: Accepts) -> Result<Response<Body>, Refusal> {
         let Opened { reply, conversation } = self.relay.open(permit, client).await;
-        let mut response = answer(&reply, client.era, accepts);
+        let mut response = answer(reply, client.era, accepts);
         if let Some(conversation) = conversation {
             let opened = self.sessions.open(client.caller, conversation, Instant::now());
             let session = opened.map_err(|_| Refusal::SessionsFull { id: permit.request().id.to_json() })?;
             if let Ok(value) = HeaderValue::from_str(&session.header_value()) {
-                response.headers_mut().insert(headers::SESSION, value);
+                response.headers_mut().insert(&headers::SESSION, value);
             }
         }
         Ok(response)
     }
 
-    fn stream(
-        &self,
-        source: sse::Source,
-        token: Option<BearerToken>,
-        verified: Arc<VerifiedToken>,
-    ) -> Response<Body> {
+    fn stream(&self, source: sse::Source, token: Option<BearerToken>, verified: Arc<VerifiedToken>) -> Response<Body> {
         let verifier = Arc::clone(&self.verifier);
         let keep_alive = self.limits.keep_alive;
         respond::events(sse::stream(sse::Watch { source, verifier, token, verified, keep_alive }))
     }
 
     /// What a legacy request's session speaks to, if the session lives and is the caller's.
-    fn session(
-        &self,
-        headers: &HeaderMap,
-        caller: &VerifiedToken,
-        id: &str,
-    ) -> Result<Arc<dyn Conversation>, Refusal> {
+    fn session(&self, headers: &HeaderMap, caller: &VerifiedToken, id: &str) -> Result<Arc<dyn Conversation>, Refusal> {
         let session = headers::session_of(headers, id)?;
         let conversation = session.and_then(|session| self.sessions.touch(&session, caller, Instant::now()));
         conversation.ok_or_else(|| Refusal::SessionUnknown { id: id.to_owned() })
     }
 
-    fn get(&self, headers: &HeaderMap, user: User, record: &mut Record) -> Result<Response<Body>, Refusal> {
+    fn get(&self, headers: &HeaderMap, user: User, record: &mut Record<'_>) -> Result<Response<Body>, Refusal> {
         record.label = MethodLabel::Get;
         headers::check_legacy_version(headers, "POST, OPTIONS")?;
         if !Accepts::of(headers).events {
@@ -364,7 +364,7 @@ impl Gate {
         &self,
         headers: &HeaderMap,
         caller: &VerifiedToken,
-        record: &mut Record,
+        record: &mut Record<'_>,
     ) -> Result<Response<Body>, Refusal> {
         record.label = MethodLabel::Delete;
         headers::check_legacy_version(headers, "POST, OPTIONS")?;
@@ -387,8 +387,7 @@ impl Gate {
         if announced.is_some_and(|length| length > max_bytes as u64) {
             return Err(Refusal::TooLarge { max_bytes });
         }
-        let collected = pin!(Limited::new(body, max_bytes).collect());
-        match tokio::time::timeout(self.limits.body_timeout, collected).await {
+        match within(self.limits.body_timeout, Limited::new(body, max_bytes).collect()).await {
             Ok(Ok(body)) => Ok(body.to_bytes()),
             Ok(Err(error)) if error.is::<LengthLimitError>() => Err(Refusal::TooLarge { max_bytes }),
             Ok(Err(_)) => Err(Refusal::BrokenBody),
@@ -444,14 +443,15 @@ struct User {
     place: Place,
 }
 
-fn answer(answered: &Answered, era: Era, accepts: Accepts) -> Response<Body> {
-    let message = &answered.answer().message;
-    let status = respond::status_of(answered, era);
+fn answer(answered: Answered, era: Era, accepts: Accepts) -> Response<Body> {
+    let status = respond::status_of(&answered, era);
+    let retry_after = respond::retry_after(&answered);
+    let message = answered.into_answer().message;
     // One message needs no stream, and tunnels hold streams back.
     let mut response =
-        if accepts.json { respond::json(status, message.clone()) } else { respond::events(sse::single(message)) };
+        if accepts.json { respond::json(status, message) } else { respond::events(sse::single(&message)) };
     *response.status_mut() = status;
-    if let Some(value) = respond::retry_after(answered) {
+    if let Some(value) = retry_after {
         response.headers_mut().insert(RETRY_AFTER, value);
     }
     response

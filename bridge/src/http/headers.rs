@@ -2,14 +2,23 @@
 
 use http::{
     HeaderMap, HeaderValue,
-    header::{ACCEPT, CONTENT_ENCODING, CONTENT_TYPE},
+    header::{ACCEPT, CONTENT_ENCODING, CONTENT_TYPE, HeaderName},
 };
 use mcp_calculator::server::{LEGACY_VERSIONS, MODERN_VERSION};
 
-use crate::{era::{Mirror, Value}, http::respond::Refusal, relay::session::SessionId};
+use crate::{
+    era::{Mirror, Value},
+    http::respond::Refusal,
+    relay::session::SessionId,
+};
 
 /// Names the legacy session of a request, and of the answer to `initialize`.
-pub(super) const SESSION: &str = "mcp-session-id";
+pub(super) static SESSION: HeaderName = HeaderName::from_static("mcp-session-id");
+
+// Parsed once: a look-up by text parses the name each time.
+static VERSION: HeaderName = HeaderName::from_static("mcp-protocol-version");
+static METHOD: HeaderName = HeaderName::from_static("mcp-method");
+static NAME: HeaderName = HeaderName::from_static("mcp-name");
 
 /// Which answers the client reads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -60,8 +69,8 @@ pub(super) fn is_encoded(headers: &HeaderMap) -> bool {
 
 /// The headers that mirror the body of a modern request.
 pub(super) fn mirror(headers: &HeaderMap) -> Mirror<'_> {
-    let value = |name| value(headers, name);
-    Mirror { version: value("mcp-protocol-version"), method: value("mcp-method"), name: value("mcp-name") }
+    let value = |name: &HeaderName| Mirror::value(headers.get_all(name).iter().map(HeaderValue::as_bytes));
+    Mirror { version: value(&VERSION), method: value(&METHOD), name: value(&NAME) }
 }
 
 /// The value of one header, whose name may be in any case.
@@ -81,14 +90,13 @@ pub(super) fn check_legacy_version(headers: &HeaderMap, allow: &'static str) -> 
 
 /// The session that a request names; `Ok(None)` for one that cannot exist.
 pub(super) fn session_of(headers: &HeaderMap, id: &str) -> Result<Option<SessionId>, Refusal> {
-    let mut values = headers.get_all(SESSION).iter();
+    let mut values = headers.get_all(&SESSION).iter();
     let value = values.next().ok_or_else(|| Refusal::SessionMissing { id: id.to_owned() })?;
     Ok(SessionId::parse(value.as_bytes()).filter(|_| values.next().is_none()))
 }
 
 #[cfg(test)]
 mod tests {
-    use http::header::HeaderName;
     use proptest::prelude::*;
 
     use super::*;
@@ -185,7 +193,7 @@ mod tests {
     #[test]
     fn sessions_are_named_once() {
         let id = "0123456789abcdef0123456789abcdef";
-        let named = |values: &[&str]| session_of(&of(HeaderName::from_static(SESSION), values), "7");
+        let named = |values: &[&str]| session_of(&of(SESSION.clone(), values), "7");
         assert!(matches!(named(&[]), Err(Refusal::SessionMissing { id }) if id == "7"));
         assert_eq!(named(&[id]).ok().flatten(), SessionId::parse(id.as_bytes()));
         for values in [&[""][..], &["x"], &[id, id], &[&id[1..]]] {
@@ -216,7 +224,7 @@ mod tests {
             is_json(&map(CONTENT_TYPE, values()));
             is_encoded(&map(CONTENT_ENCODING, values()));
             let _ = check_legacy_version(&map(HeaderName::from_static("mcp-protocol-version"), values()), "POST");
-            let _ = session_of(&map(HeaderName::from_static(SESSION), values()), "null");
+            let _ = session_of(&map(SESSION.clone(), values()), "null");
         }
     }
 }

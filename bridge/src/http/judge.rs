@@ -36,7 +36,7 @@ impl Judge {
         request: Request<'a>,
         caller: &VerifiedToken,
         era: Era,
-        record: &mut Record,
+        record: &mut Record<'_>,
     ) -> Result<Permit<'a>, Refusal> {
         let verdict = self.policy.permit(caller, request);
         let request = match &verdict {
@@ -68,7 +68,7 @@ impl Judge {
         &self,
         notification: Notification<'a>,
         caller: &VerifiedToken,
-        record: &mut Record,
+        record: &mut Record<'_>,
     ) -> Result<NotificationPermit<'a>, Refusal> {
         let id = || "null".to_owned();
         let verdict = self.policy.permit_notification(caller, notification);
@@ -101,7 +101,7 @@ impl Judge {
         caller: &VerifiedToken,
         reason: Option<&Denial>,
         as_result: Option<Era>,
-        record: &Record,
+        record: &Record<'_>,
     ) -> Result<(), NotWritten> {
         let Some(audit) = &self.audit else { return Ok(()) };
         let operation = params.arguments.as_ref().and_then(|arguments| arguments.get("operation"));

@@ -6,18 +6,21 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-
 use crate::token::VerifiedToken;
 
 /// The places of one endpoint.
 pub(super) struct Places {
-    all: Arc<Semaphore>,
     /// How many one user may take; `None` where nobody is told from others.
     share: Option<usize>,
-    /// By a hash of the user; only those who have a place.
-    taken: Mutex<HashMap<u64, usize>>,
+    /// One lock for both counts: every request takes it twice, on whichever thread.
+    state: Mutex<State>,
     hasher: RandomState,
+}
+
+struct State {
+    free: usize,
+    /// By a hash of the user; only those who have a place.
+    taken: HashMap<u64, usize>,
 }
 
 impl Places {
@@ -25,46 +28,49 @@ impl Places {
     /// slowly holds its place for as long as bodies may take, and must not shut out everybody else.
     pub(super) fn new(max: usize, shared: bool) -> Self {
         let share = shared.then(|| max.div_ceil(2));
-        Self { all: Arc::new(Semaphore::new(max)), share, taken: Mutex::default(), hasher: RandomState::new() }
+        Self { share, state: Mutex::new(State { free: max, taken: HashMap::new() }), hasher: RandomState::new() }
     }
 
     /// A place for one request of the bearer of `token`, until it is dropped; `None` when there is
     /// none left for this user. Whichever clients a user has, they share the places.
     pub(super) fn take(self: &Arc<Self>, token: &VerifiedToken) -> Option<Place> {
-        let place = Arc::clone(&self.all).try_acquire_owned().ok()?;
-        let Some(share) = self.share else {
-            return Some(Place { _place: place, of: None });
-        };
-        let user = self.hasher.hash_one((&token.issuer, token.principal()));
-        let mut taken = self.lock();
-        let count = taken.entry(user).or_default();
-        if *count >= share {
+        let user = self.share.map(|share| (share, self.hasher.hash_one((&token.issuer, token.principal()))));
+        let mut state = self.lock();
+        if state.free == 0 {
             return None;
         }
-        *count += 1;
-        Some(Place { _place: place, of: Some((Arc::clone(self), user)) })
+        if let Some((share, user)) = user {
+            let count = state.taken.entry(user).or_default();
+            if *count >= share {
+                return None;
+            }
+            *count += 1;
+        }
+        state.free -= 1;
+        Some(Place { places: Arc::clone(self), user: user.map(|(_, user)| user) })
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<u64, usize>> {
+    fn lock(&self) -> MutexGuard<'_, State> {
         // Nothing panics while it holds the lock.
-        self.taken.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 /// One request's place.
 pub(super) struct Place {
-    _place: OwnedSemaphorePermit,
-    of: Option<(Arc<Places>, u64)>,
+    places: Arc<Places>,
+    user: Option<u64>,
 }
 
 impl Drop for Place {
     fn drop(&mut self) {
-        let Some((places, user)) = &self.of else { return };
-        let mut taken = places.lock();
-        if let Some(count) = taken.get_mut(user) {
+        let mut state = self.places.lock();
+        state.free += 1;
+        let Some(user) = self.user else { return };
+        if let Some(count) = state.taken.get_mut(&user) {
             *count -= 1;
             if *count == 0 {
-                taken.remove(user);
+                state.taken.remove(&user);
             }
         }
     }
@@ -85,7 +91,7 @@ mod tests {
         drop(held);
         assert!(places.take(&greedy).is_some());
         drop(others);
-        assert!(places.lock().is_empty(), "nobody is remembered without a place");
+        assert!(places.lock().taken.is_empty(), "nobody is remembered without a place");
     }
 
     #[test]

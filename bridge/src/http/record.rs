@@ -1,6 +1,7 @@
 //! One log event per request, however the request ends.
 
 use std::{
+    fmt::Write as _,
     net::IpAddr,
     sync::{
         Arc, LazyLock,
@@ -21,7 +22,7 @@ use crate::{
 
 /// What happened to one request of the MCP endpoint. It is logged and counted when it is dropped, so
 /// that a request whose client went away is logged too.
-pub(super) struct Record {
+pub(super) struct Record<'m> {
     /// Of this request alone, among all processes that write to the same files.
     pub(super) request_id: String,
     /// Whose it is, once the token is verified.
@@ -44,15 +45,19 @@ pub(super) struct Record {
     pub(super) allowed: bool,
     client: IpAddr,
     started: Instant,
-    metrics: Arc<Metrics>,
+    metrics: &'m Metrics,
 }
 
-impl Record {
+impl<'m> Record<'m> {
     /// Begins the record of a request from `client`.
-    pub(super) fn begin(client: IpAddr, metrics: Arc<Metrics>) -> Self {
+    pub(super) fn begin(client: IpAddr, metrics: &'m Metrics) -> Self {
         static NEXT: AtomicU64 = AtomicU64::new(1);
+        let mut request_id = String::with_capacity(REQUEST_ID_BYTES);
+        request_id.push_str(&PROCESS);
+        // A String takes every write.
+        let _ = write!(request_id, "{:x}", NEXT.fetch_add(1, Ordering::Relaxed));
         Self {
-            request_id: format!("{:08x}-{:x}", *PROCESS, NEXT.fetch_add(1, Ordering::Relaxed)),
+            request_id,
             caller: None,
             server: None,
             label: MethodLabel::Unread,
@@ -77,7 +82,11 @@ impl Record {
 }
 
 /// Tells the requests of one process from those of the next, in files that outlive both.
-static PROCESS: LazyLock<u32> = LazyLock::new(|| getrandom::u32().unwrap_or_else(|_| std::process::id()));
+static PROCESS: LazyLock<String> =
+    LazyLock::new(|| format!("{:08x}-", getrandom::u32().unwrap_or_else(|_| std::process::id())));
+
+/// [`PROCESS`] and the longest number.
+const REQUEST_ID_BYTES: usize = 9 + 16;
 
 /// A peer's name for something, as it is if that is harmless, else marked and cut.
 fn plain(text: &str) -> String {
@@ -85,7 +94,7 @@ fn plain(text: &str) -> String {
     if harmless { text.to_owned() } else { shown(text) }
 }
 
-impl Drop for Record {
+impl Drop for Record<'_> {
     fn drop(&mut self) {
         let elapsed = self.started.elapsed();
         // 499 is what proxies log for a client that did not wait; nobody received it.
@@ -143,13 +152,13 @@ mod tests {
     }
 
     /// The one event that a record leaves after `happens` to it, and the metrics.
-    fn logged(happens: impl FnOnce(&mut Record)) -> (Value, String) {
+    fn logged(happens: impl FnOnce(&mut Record<'_>)) -> (Value, String) {
         let written = Written::default();
         let writer = written.clone();
         let subscriber = fmt().json().flatten_event(true).with_writer(move || writer.clone()).finish();
-        let metrics = Arc::new(Metrics::new());
+        let metrics = Metrics::new();
         tracing::subscriber::with_default(subscriber, || {
-            let mut record = Record::begin(IpAddr::from([192, 0, 2, 1]), Arc::clone(&metrics));
+            let mut record = Record::begin(IpAddr::from([192, 0, 2, 1]), &metrics);
             happens(&mut record);
         });
         let text = String::from_utf8(written.0.lock().expect("no writer panics").clone()).expect("UTF-8");
@@ -244,7 +253,8 @@ mod tests {
 
     #[test]
     fn no_two_requests_have_one_id() {
-        let id = || Record::begin(IpAddr::from([127, 0, 0, 1]), Arc::new(Metrics::new())).request_id.clone();
+        let metrics = Metrics::new();
+        let id = || Record::begin(IpAddr::from([127, 0, 0, 1]), &metrics).request_id.clone();
         assert_ne!(id(), id());
     }
 }

@@ -12,10 +12,10 @@ use std::{
     time::Duration,
 };
 
-use http::{HeaderValue, Request, Version, header::CONNECTION};
-use http_body_util::Either;
+use http::{HeaderValue, Request, header::CONNECTION};
 use hyper::{
     body::Incoming,
+    rt::{Read, Write},
     server::conn::{http1, http2},
     service::service_fn,
 };
@@ -204,72 +204,83 @@ where
     let mut stream = TimeoutStream::new(stream);
     stream.set_write_timeout(Some(shared.limits.write_timeout));
     let io = TokioIo::new(Box::pin(stream));
+    let ended = if http2 { exchange_http2(io, peer, shared).await } else { exchange_http1(io, peer, shared).await };
+    if let Err(error) = ended {
+        debug!(%error, "a connection ended with an error");
+    }
+}
+
+async fn exchange_http1<I>(io: I, peer: IpAddr, shared: &Shared) -> hyper::Result<()>
+where
+    I: Read + Write + Unpin + Send + 'static,
+{
+    let service = service_fn(|request: Request<Incoming>| async move {
+        let mut response = shared.site.handle(request, peer).await;
+        if shared.closing.load(Ordering::Relaxed) {
+            response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+        }
+        Ok::<_, Infallible>(response)
+    });
+    // A token of its own: every wake-up of the connection looks at it, and would take its lock.
+    let closing = shared.idle_closing.child_token();
+    let mut builder = http1::Builder::new();
+    builder
+        .timer(TokioTimer::new())
+        .header_read_timeout(shared.limits.header_timeout)
+        .max_header_size(shared.limits.max_header_bytes);
+    let mut connection = std::pin::pin!(builder.serve_connection(io, service));
+    tokio::select! {
+        ended = connection.as_mut() => ended,
+        () = closing.cancelled() => {
+            connection.as_mut().graceful_shutdown();
+            connection.await
+        }
+    }
+}
+
+async fn exchange_http2<I>(io: I, peer: IpAddr, shared: &Arc<Shared>) -> hyper::Result<()>
+where
+    I: Read + Write + Unpin + Send + 'static,
+{
     let activity = Activity::new();
     let service = service_fn(|request: Request<Incoming>| {
-        let (shared, asked) = (Arc::clone(shared), http2.then(|| activity.asked()));
+        let (shared, asked) = (Arc::clone(shared), activity.asked());
         async move {
-            let version = request.version();
-            let mut response = shared.site.handle(request, peer).await;
-            if version < Version::HTTP_2 && shared.closing.load(Ordering::Relaxed) {
-                response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
-            }
-            Ok::<_, Infallible>(response.map(|body| match asked {
-                Some(asked) => Either::Left(asked.answers(body)),
-                None => Either::Right(body),
-            }))
+            let response = shared.site.handle(request, peer).await;
+            Ok::<_, Infallible>(response.map(|body| asked.answers(body)))
         }
     });
     let limits = &shared.limits;
-    // A token of its own: every wake-up of the connection looks at it, and would take its lock.
     let closing = shared.idle_closing.child_token();
-    let ended = if http2 {
-        let mut builder = http2::Builder::new(TokioExecutor::new());
-        builder
-            .timer(TokioTimer::new())
-            .max_concurrent_streams(MAX_STREAMS)
-            .max_header_list_size(u32::try_from(limits.max_header_bytes).unwrap_or(u32::MAX))
-            .keep_alive_interval(PING_INTERVAL)
-            .keep_alive_timeout(PING_INTERVAL);
-        let mut connection = std::pin::pin!(builder.serve_connection(io, service));
-        // An idle event stream says something at every keep-alive.
-        let stalled = limits.keep_alive + limits.write_timeout;
-        let ended = tokio::select! {
-            ended = connection.as_mut() => Some(ended),
-            () = activity.quiet(limits.header_timeout, stalled) => None,
-            () = closing.cancelled() => {
-                connection.as_mut().graceful_shutdown();
-                tokio::select! {
-                    ended = connection.as_mut() => Some(ended),
-                    () = activity.quiet(limits.header_timeout, stalled) => None,
-                }
-            }
-        };
-        match ended {
-            Some(ended) => ended,
-            None => {
-                debug!("closing a connection on which nothing happens");
-                // What arrives at this moment is still answered; who does not listen is not waited for.
-                connection.as_mut().graceful_shutdown();
-                timeout(QUIET_NOTICE, connection).await.unwrap_or(Ok(()))
-            }
-        }
-    } else {
-        let mut builder = http1::Builder::new();
-        builder
-            .timer(TokioTimer::new())
-            .header_read_timeout(limits.header_timeout)
-            .max_header_size(limits.max_header_bytes);
-        let mut connection = std::pin::pin!(builder.serve_connection(io, service));
-        tokio::select! {
-            ended = connection.as_mut() => ended,
-            () = closing.cancelled() => {
-                connection.as_mut().graceful_shutdown();
-                connection.await
+    let mut builder = http2::Builder::new(TokioExecutor::new());
+    builder
+        .timer(TokioTimer::new())
+        .max_concurrent_streams(MAX_STREAMS)
+        .max_header_list_size(u32::try_from(limits.max_header_bytes).unwrap_or(u32::MAX))
+        .keep_alive_interval(PING_INTERVAL)
+        .keep_alive_timeout(PING_INTERVAL);
+    let mut connection = std::pin::pin!(builder.serve_connection(io, service));
+    // An idle event stream says something at every keep-alive.
+    let stalled = limits.keep_alive + limits.write_timeout;
+    let ended = tokio::select! {
+        ended = connection.as_mut() => Some(ended),
+        () = activity.quiet(limits.header_timeout, stalled) => None,
+        () = closing.cancelled() => {
+            connection.as_mut().graceful_shutdown();
+            tokio::select! {
+                ended = connection.as_mut() => Some(ended),
+                () = activity.quiet(limits.header_timeout, stalled) => None,
             }
         }
     };
-    if let Err(error) = ended {
-        debug!(%error, "a connection ended with an error");
+    match ended {
+        Some(ended) => ended,
+        None => {
+            debug!("closing a connection on which nothing happens");
+            // What arrives at this moment is still answered; who does not listen is not waited for.
+            connection.as_mut().graceful_shutdown();
+            timeout(QUIET_NOTICE, connection).await.unwrap_or(Ok(()))
+        }
     }
 }
 

@@ -29,13 +29,14 @@ struct Line<'w> {
 }
 
 impl Line<'_> {
-    fn field(&mut self, field: &Field, value: fmt::Arguments<'_>) {
+    /// Writes one field; `value` writes what comes after its name.
+    fn field(&mut self, field: &Field, value: impl FnOnce(&mut Writer<'_>) -> fmt::Result) {
         if self.written.is_ok() {
             self.written = self.try_field(field, value);
         }
     }
 
-    fn try_field(&mut self, field: &Field, value: fmt::Arguments<'_>) -> fmt::Result {
+    fn try_field(&mut self, field: &Field, value: impl FnOnce(&mut Writer<'_>) -> fmt::Result) -> fmt::Result {
         if std::mem::replace(&mut self.begun, true) {
             self.out.write_char(' ')?;
         }
@@ -43,7 +44,7 @@ impl Line<'_> {
             self.out.write_str(field.name())?;
             self.out.write_char('=')?;
         }
-        self.out.write_fmt(value)
+        value(&mut self.out)
     }
 }
 
@@ -51,17 +52,21 @@ impl Visit for Line<'_> {
     fn record_str(&mut self, field: &Field, text: &str) {
         let harmless = |byte: u8| matches!(byte, b' '..=b'~') && !matches!(byte, b'"' | b'\\');
         if text.bytes().all(harmless) {
-            self.field(field, format_args!("\"{text}\""));
+            self.field(field, |out| {
+                out.write_char('"')?;
+                out.write_str(text)?;
+                out.write_char('"')
+            });
         } else {
             self.record_debug(field, &text);
         }
     }
 
     fn record_u64(&mut self, field: &Field, value: u64) {
-        self.field(field, format_args!("{value}"));
+        self.field(field, |out| write!(out, "{value}"));
     }
 
     fn record_debug(&mut self, field: &Field, value: &dyn Debug) {
-        self.field(field, format_args!("{value:?}"));
+        self.field(field, |out| out.write_fmt(format_args!("{value:?}")));
     }
 }

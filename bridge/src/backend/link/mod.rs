@@ -386,17 +386,17 @@ fn our_id(raw: &RawValue) -> Option<u64> {
     raw.get().parse().ok()
 }
 
-/// The object with `key` set to `value`, as JSON text; all else stays as it is.
-fn with(object: &Object<'_>, key: &str, value: &str) -> String {
+/// The object with these members set, as JSON text; all else stays as it is.
+fn with<const N: usize>(object: &Object<'_>, changes: [(&str, Option<&str>); N]) -> String {
     let mut json = String::from("{");
-    let mut found = false;
-    for (name, raw) in object.iter() {
-        let value = if name == key { value } else { raw.get() };
-        found |= name == key;
-        member(&mut json, name, value);
+    let change_of = |name: &str| changes.iter().find(|(changed, value)| *changed == name && value.is_some());
+    for (name, raw) in object.iter().filter(|(name, _)| change_of(name).is_none()) {
+        member(&mut json, name, raw.get());
     }
-    if !found {
-        member(&mut json, key, value);
+    for (name, value) in changes {
+        if let Some(value) = value {
+            member(&mut json, name, value);
+        }
     }
     json.push('}');
     json

@@ -39,7 +39,8 @@ impl Pipe {
             let line = match output.next().await {
                 Ok(line) => line,
                 Err(OutputError::TooLong { max }) => {
-                    return self.misbehaved(format!("it wrote a message of more than {max} bytes (--max-message-bytes)"));
+                    return self
+                        .misbehaved(format!("it wrote a message of more than {max} bytes (--max-message-bytes)"));
                 }
                 Err(_) => return self.left().await,
             };
@@ -52,8 +53,8 @@ impl Pipe {
                         debug!(child = self.name, "an answer to no open request");
                     }
                 }
-                Ok(Message::Notification(notification)) => self.notified(&line, &notification).await,
-                Ok(Message::Request(request)) => self.asked(&line, &request).await,
+                Ok(Message::Notification(notification)) => self.notified(&notification).await,
+                Ok(Message::Request(request)) => self.asked(&request).await,
                 Err(error) => {
                     (lines, bytes) = (lines + 1, bytes + line.len());
                     if lines > STRAY_LINES_MAX || bytes > STRAY_BYTES_MAX {
@@ -85,10 +86,10 @@ impl Pipe {
         Ended(why.into())
     }
 
-    async fn notified(&self, line: &Bytes, notification: &Notification<'_>) {
+    async fn notified(&self, notification: &Notification<'_>) {
         let params = &notification.params;
         let method = notification.method.as_ref();
-        let slice = params.raw.map(|raw| line.slice_ref(raw.get().as_bytes()));
+        let written = || params.to_json().map(Bytes::from);
         let notice = |params| Note::Notice(Notice { method: method.to_owned(), params });
         let (notes, note) = match method {
             "notifications/progress" => {
@@ -96,8 +97,10 @@ impl Pipe {
                 let found = token.and_then(|id| {
                     let table = self.table();
                     let open = table.get(id)?;
-                    let written = with(&params.members, "progressToken", open.progress_token.as_deref()?);
-                    Some((open.notes.clone(), written))
+                    let token = open.progress_token.as_deref()?;
+                    let meta = params.has_meta.then(|| params.meta.to_json());
+                    let members = with(&params.members, [("progressToken", Some(token)), ("_meta", meta.as_deref())]);
+                    Some((open.notes.clone(), members))
                 });
                 let Some((notes, written)) = found else { return };
                 (notes, notice(Some(written.into())))
@@ -107,7 +110,7 @@ impl Pipe {
                 if id.is_some_and(|id| self.table().settle(id, Settled::Closed)) {
                     return;
                 }
-                self.audience.listener().notified(Notice { method: method.to_owned(), params: slice });
+                self.audience.listener().notified(Notice { method: method.to_owned(), params: written() });
                 return;
             }
             _ => match params.meta.get(SUBSCRIPTION_ID).map(our_id) {
@@ -115,16 +118,16 @@ impl Pipe {
                     let found = id.and_then(|id| {
                         let table = self.table();
                         let open = table.get(id)?;
-                        let meta = with(&params.meta, SUBSCRIPTION_ID, &open.client_id);
-                        Some((open.notes.clone(), with(&params.members, "_meta", &meta)))
+                        let meta = with(&params.meta, [(SUBSCRIPTION_ID, Some(&open.client_id))]);
+                        Some((open.notes.clone(), with(&params.members, [("_meta", Some(&meta))])))
                     });
                     let Some((notes, written)) = found else { return };
                     (notes, notice(Some(written.into())))
                 }
                 None => match (&self.audience, self.table().newest()) {
-                    (Audience::Owner(_), Some(open)) if !is_change(method) => (open.notes.clone(), notice(slice)),
+                    (Audience::Owner(_), Some(open)) if !is_change(method) => (open.notes.clone(), notice(written())),
                     (audience, _) => {
-                        audience.listener().notified(Notice { method: method.to_owned(), params: slice });
+                        audience.listener().notified(Notice { method: method.to_owned(), params: written() });
                         return;
                     }
                 },
@@ -133,14 +136,14 @@ impl Pipe {
         self.note(notes, note).await;
     }
 
-    async fn asked(&self, line: &Bytes, request: &Request<'_>) {
+    async fn asked(&self, request: &Request<'_>) {
         let id = id_text(&request.id);
         if request.method == "ping" {
             // Not waited for: a child that writes and does not read would hold us, and we it.
             let _ = self.input.try_send(answer(&id, Ok(b"{}")));
             return;
         }
-        let params = request.params.raw.map(|raw| line.slice_ref(raw.get().as_bytes()));
+        let params = request.params.to_json().map(Bytes::from);
         let asked = Asked { id, method: request.method.clone().into_owned(), params };
         let refused = match &self.audience {
             Audience::Shared(_) => Some(asked),

@@ -105,7 +105,8 @@ pub(super) async fn open(served: &Arc<Served>, call: Call<'_>) -> Opened {
         _ => None,
     };
     let Some(result) = discovered.and_then(|discovered| initialize_result(discovered, &version)) else {
-        let answer = Answer::error(id, INTERNAL_ERROR, "Internal error: the server says nothing of use about itself", None);
+        let answer =
+            Answer::error(id, INTERNAL_ERROR, "Internal error: the server says nothing of use about itself", None);
         return Opened { reply: Answered::Served(answer), conversation: None };
     };
     adapted.wanted.send_replace(all_lists(&listen::capabilities(&child)));
@@ -160,7 +161,9 @@ impl Adapted {
                 *lock(&self.log_level) = Some(level);
                 out.served(&empty()).await;
             }
-            (Route::Bridge, "logging/setLevel", _) => out.error(INVALID_PARAMS, "Invalid params: no such log level").await,
+            (Route::Bridge, "logging/setLevel", _) => {
+                out.error(INVALID_PARAMS, "Invalid params: no such log level").await
+            }
             (Route::Bridge, "resources/subscribe", Local { uri: Some(uri), .. }) => self.subscribe(uri, out).await,
             (Route::Bridge, "resources/unsubscribe", Local { uri: Some(uri), .. }) => {
                 self.wanted.send_modify(|wanted| wanted.resources.retain(|known| *known != uri));

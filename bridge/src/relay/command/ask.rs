@@ -8,10 +8,7 @@ use crate::{
         link::{Ended, Exchange, Link, Outgoing},
     },
     message::{Request, quoted},
-    relay::{
-        owner::Owner,
-        translate::edit::Edit,
-    },
+    relay::{owner::Owner, translate::edit::Edit},
     token::VerifiedToken,
 };
 
@@ -54,9 +51,7 @@ impl Ask {
             cancellable: self.method != "initialize",
         };
         let request = link.request(outgoing, |ours| match (&self.progress_token, params) {
-            (Some(_), Some(params)) => {
-                Some(Edit::parse(params)?.progress_token(ours.to_string()).to_json())
-            }
+            (Some(_), Some(params)) => Some(Edit::parse(params)?.progress_token(ours.to_string()).to_json()),
             (_, params) => params.map(str::to_owned),
         });
         request.await
@@ -83,9 +78,7 @@ pub(super) fn params<'a>(request: &'a Request<'_>, identity: &'a str) -> Edit<'a
 /// The verified user, as a JSON object, for the server.
 pub(super) fn identity(caller: &VerifiedToken) -> String {
     let mut json = format!(r#"{{"issuer":{}"#, quoted(caller.issuer.as_str()));
-    for (key, value) in
-        [("subject", &caller.subject), ("email", &caller.email), ("client_id", &caller.client_id)]
-    {
+    for (key, value) in [("subject", &caller.subject), ("email", &caller.email), ("client_id", &caller.client_id)] {
         if let Some(value) = value {
             let _ = write!(json, r#","{key}":{}"#, quoted(value));
         }

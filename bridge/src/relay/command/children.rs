@@ -238,11 +238,7 @@ impl Children {
         if let Some(trouble) = lock(&self.trouble).as_ref() {
             let retry_in = trouble.again.saturating_duration_since(Instant::now());
             if !retry_in.is_zero() {
-                return Err(StartError::Failed {
-                    name: self.name().to_owned(),
-                    why: trouble.why.clone(),
-                    retry_in,
-                });
+                return Err(StartError::Failed { name: self.name().to_owned(), why: trouble.why.clone(), retry_in });
             }
         }
         let slots = Arc::clone(&self.slots);
@@ -258,7 +254,14 @@ impl Children {
         let listener: Arc<dyn Listener> = Arc::clone(&ear) as _;
         let audience = if self.shared { Audience::Shared(listener) } else { Audience::Owner(listener) };
         let link = Link::new(self.name(), process, audience, &self.tasks);
-        Ok(Child { link, kind: Kind::Blank, opening: Opening::Blank, ear, _share: None, subscriptions: Mutex::default() })
+        Ok(Child {
+            link,
+            kind: Kind::Blank,
+            opening: Opening::Blank,
+            ear,
+            _share: None,
+            subscriptions: Mutex::default(),
+        })
     }
 
     /// Starts a process and opens it as `kind`.
@@ -286,8 +289,7 @@ impl Children {
         let mut trouble = lock(&self.trouble);
         let in_a_row = trouble.as_ref().map_or(0, |trouble| trouble.in_a_row);
         let retry_in = BACK_OFF_MIN.saturating_mul(1 << in_a_row.min(16)).min(BACK_OFF_MAX);
-        *trouble =
-            Some(Trouble { why: why.to_owned(), in_a_row: in_a_row + 1, again: Instant::now() + retry_in });
+        *trouble = Some(Trouble { why: why.to_owned(), in_a_row: in_a_row + 1, again: Instant::now() + retry_in });
         drop(trouble);
         warn!(server = self.name(), retry_in_ms = retry_in.as_millis() as u64, "cannot be started: {why}");
         StartError::Failed { name: self.name().to_owned(), why: why.to_owned(), retry_in }

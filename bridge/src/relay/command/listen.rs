@@ -51,7 +51,8 @@ pub(super) async fn pass(served: &Served, ask: &Ask, params: &str, out: &Out) {
             }
             Event::Answer(Ok(result)) => {
                 let text = std::str::from_utf8(&result).ok();
-                let ours = text.and_then(Edit::parse).map(|mut edit| edit.meta_set(SUBSCRIPTION_KEY, &ask.id).to_json());
+                let ours =
+                    text.and_then(Edit::parse).map(|mut edit| edit.meta_set(SUBSCRIPTION_KEY, &ask.id).to_json());
                 return out.served(&Ok(ours.map_or(result.clone(), Into::into))).await;
             }
             Event::Answer(error) => return out.served(&error).await,

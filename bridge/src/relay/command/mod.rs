@@ -168,12 +168,7 @@ impl Served {
     }
 
     /// A child for one request: the owner's, everybody's, or one that is used for nothing else.
-    async fn child_for(
-        &self,
-        owner: &Owner,
-        caller: &VerifiedToken,
-        kind: &Kind,
-    ) -> Result<Arc<Child>, StartError> {
+    async fn child_for(&self, owner: &Owner, caller: &VerifiedToken, kind: &Kind) -> Result<Arc<Child>, StartError> {
         match self.isolation {
             Isolation::Request => self.take_child(owner, caller, kind).await.map(Arc::new),
             Isolation::Session => {
@@ -257,11 +252,7 @@ impl Backend for Command {
                     return Opened { reply: Answered::TimedOut(out::late(id, call.timeout)), conversation: None };
                 }
             };
-            if eras.legacy.is_some() {
-                native::open(&self.0, call).await
-            } else {
-                adapted::open(&self.0, call).await
-            }
+            if eras.legacy.is_some() { native::open(&self.0, call).await } else { adapted::open(&self.0, call).await }
         }
         .boxed()
     }

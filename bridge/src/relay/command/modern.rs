@@ -48,8 +48,8 @@ pub(super) struct Modern {
     pub(super) capabilities: String,
     /// The state that the client gives back.
     state: Option<String>,
-    /// Its answers, by key; whole parameters, because only the parked call knows which it wants.
-    answers: Option<Box<RawValue>>,
+    /// Its answers, by key, as JSON text; only the parked call knows which it wants.
+    answers: Option<String>,
     fingerprint: String,
     log_level: Option<Option<LogLevel>>,
     pub(super) listen: Option<Result<Listen, String>>,
@@ -68,7 +68,7 @@ impl Modern {
             legacy_params: edit.for_legacy().to_json(),
             capabilities,
             state: request_state(&request.params).map(std::borrow::Cow::into_owned),
-            answers: request.params.raw.filter(|_| may_ask(&request.method)).map(ToOwned::to_owned),
+            answers: request.params.members.get("inputResponses").map(|answers| answers.get().to_owned()),
             fingerprint: if may_ask(&request.method) { fingerprint(request) } else { String::new() },
             log_level: LogLevel::wanted(&request.params),
             listen: (request.method == "subscriptions/listen").then(|| listen_filter(&request.params)),
@@ -157,10 +157,10 @@ impl Served {
         }
         let Ok(text) = std::str::from_utf8(result) else { return };
         if let Ok(Some(asked)) = crate::relay::translate::input::asked(text)
-            && let Some(state) = asked.state.and_then(|state| crate::message::text(state))
+            && let Some(state) = asked.state.and_then(crate::message::text)
         {
             // Without room, another server gets the retry, as the protocol has it.
-            let _ = self.parking.park(state.into_owned(), request.ask.owner.clone(), Parked::Server(child));
+            self.parking.park(state.into_owned(), request.ask.owner.clone(), Parked::Server(child));
         }
     }
 
@@ -227,7 +227,9 @@ impl Served {
                     };
                 }
                 Event::Answer(Err(error)) => return self.modern_failure(request, &error, out).await,
-                Event::Closed => return out.error(INTERNAL_ERROR, "Internal error: the server gave the request up").await,
+                Event::Closed => {
+                    return out.error(INTERNAL_ERROR, "Internal error: the server gave the request up").await;
+                }
                 Event::Lost(ended) => return out.lost(&ended).await,
             }
         }
@@ -256,7 +258,9 @@ impl Served {
         };
         let params: Vec<Option<String>> = questions
             .iter()
-            .map(|(_, asked)| modern_question(asked.params.as_deref().and_then(|params| std::str::from_utf8(params).ok())))
+            .map(|(_, asked)| {
+                modern_question(asked.params.as_deref().and_then(|params| std::str::from_utf8(params).ok()))
+            })
             .collect();
         let asked: Vec<InputRequest<'_>> = questions
             .iter()
@@ -266,9 +270,10 @@ impl Served {
         let result = input_required(&asked, Some(&state));
         let fingerprint = request.fingerprint.clone();
         let parked = Parked::Call { exchange, child, questions, fingerprint };
-        match self.parking.park(state, request.ask.owner.clone(), parked) {
-            Ok(()) => out.served(&Ok(result.into())).await,
-            Err(_) => out.error(INTERNAL_ERROR, "Internal error: too many requests wait for their clients' answers").await,
+        if self.parking.park(state, request.ask.owner.clone(), parked) {
+            out.served(&Ok(result.into())).await;
+        } else {
+            out.error(INTERNAL_ERROR, "Internal error: too many requests wait for their clients' answers").await;
         }
     }
 
@@ -282,11 +287,13 @@ impl Served {
         if fingerprint != request.fingerprint {
             // Whoever holds the state may still send the right retry.
             let parked = Parked::Call { exchange, child, questions, fingerprint };
-            let _ = self.parking.park(state.to_owned(), request.ask.owner.clone(), parked);
+            self.parking.park(state.to_owned(), request.ask.owner.clone(), parked);
             out.error(INVALID_PARAMS, "Invalid params: `requestState` belongs to another request").await;
             return None;
         }
-        let params = Params::parse(&request.ask.method, request.answers.as_deref()).unwrap_or_default();
+        let answers = format!(r#"{{"inputResponses":{}}}"#, request.answers.as_deref().unwrap_or("{}"));
+        let answers = serde_json::from_str::<&RawValue>(&answers).ok();
+        let params = Params::parse(&request.ask.method, answers).unwrap_or_default();
         let mut answered = Vec::new();
         questions.retain(|(key, asked)| {
             let answer = input_response(&params, key).filter(|answer| answer.get().starts_with('{'));
@@ -365,4 +372,3 @@ async fn set_level(child: &Child, level: LogLevel) {
         while let Event::Note(_) = exchange.next().await {}
     }
 }
-

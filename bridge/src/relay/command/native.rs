@@ -99,8 +99,11 @@ impl Native {
     async fn start(&self) -> Result<(Seat, Result<Bytes, Bytes>), Failure> {
         let owner = crate::relay::owner::Owner::of(&self.caller);
         if self.served.is_shared() {
-            let child =
-                self.served.child_for(&owner, &self.caller, &self.served.legacy_kind("{}")).await.map_err(Failure::Start)?;
+            let child = self
+                .served
+                .child_for(&owner, &self.caller, &self.served.legacy_kind("{}"))
+                .await
+                .map_err(Failure::Start)?;
             let result = match child.opening() {
                 super::opening::Opening::Legacy(result) => result.clone(),
                 _ => Bytes::from_static(b"{}"),
@@ -308,10 +311,7 @@ impl Conversation for NativeSession {
             }
             let child = self.0.child.lock().await.as_ref().map(|seat| Arc::clone(&seat.child));
             let Some(child) = child else { return };
-            let params = notification.params.raw.map(|_| {
-                let mut edit = Edit::new(&notification.params);
-                edit.identity(None).to_json()
-            });
+            let params = notification.params.is_given.then(|| Edit::new(&notification.params).identity(None).to_json());
             let _ = child.link().notify(&notification.method, params.as_deref().map(str::as_bytes)).await;
         }
         .boxed()

@@ -87,8 +87,7 @@ fn discover_params() -> String {
 }
 
 async fn ask(link: &Link, method: &str, params: String) -> Result<Exchange, Ended> {
-    let outgoing =
-        Outgoing { method, client_id: "0", progress_token: None, takes_strays: false, cancellable: false };
+    let outgoing = Outgoing { method, client_id: "0", progress_token: None, takes_strays: false, cancellable: false };
     link.request(outgoing, |_| Some(params)).await
 }
 

@@ -49,14 +49,14 @@ struct Entry {
 }
 
 impl Parking {
-    /// Parks something under `state` for `owner`; gives it back when too much waits.
-    pub(super) fn park(&self, state: String, owner: Owner, parked: Parked) -> Result<(), Parked> {
+    /// Parks something under `state` for `owner`; whether there was room.
+    pub(super) fn park(&self, state: String, owner: Owner, parked: Parked) -> bool {
         let mut table = self.lock();
-        if table.len() >= PARKED_MAX {
-            return Err(parked);
+        let room = table.len() < PARKED_MAX;
+        if room {
+            table.insert(state, Entry { owner, until: Instant::now() + PATIENCE, parked });
         }
-        table.insert(state, Entry { owner, until: Instant::now() + PATIENCE, parked });
-        Ok(())
+        room
     }
 
     /// Takes what waits under `state`, if it is the owner's. Nobody else can tell that it is there.

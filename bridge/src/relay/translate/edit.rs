@@ -22,8 +22,11 @@ pub struct Edit<'a> {
 impl<'a> Edit<'a> {
     /// Begins with the parameters of a message.
     pub fn new(params: &'a Params<'_>) -> Self {
-        let members = Members::of(&params.members);
-        let meta = params.members.get("_meta").map(|_| Members::of(&params.meta));
+        let mut members = Members::of(&params.members);
+        let meta = params.has_meta.then(|| {
+            members.set("_meta".into(), "".into());
+            Members::of(&params.meta)
+        });
         Self { members, meta, meta_emptied: false }
     }
 
