@@ -108,12 +108,17 @@ the --config file (public_url = \"...\"); the first of these that is given count
 separated by commas in the environment, and are an array in the file. Durations are written like
 500ms, 15s or 30m, sizes like 4MiB.
 
+What follows -- is the command to serve, with its arguments; in the file it is an array (command =
+[\"npx\", \"-y\", \"...\"]). Several servers are [[server]] tables of the file, each with a name and a
+path; what a table leaves out comes from the settings outside of the tables.
+
 The client secret comes from MCP_BRIDGE_INTROSPECTION_CLIENT_SECRET or from a file, never from a
 flag. PROPELAUTH_AUTH_URL, PROPELAUTH_INTROSPECTION_CLIENT_ID and
 PROPELAUTH_INTROSPECTION_CLIENT_SECRET together are enough to start.";
 
 const EXAMPLES: &str = "  Try it on this machine, without authorization:
     mcp-bridge serve --auth none
+    mcp-bridge serve --auth none -- npx -y @modelcontextprotocol/server-everything
 
   Let the users of a PropelAuth project in, from claude.ai and others, through ngrok:
     export PROPELAUTH_AUTH_URL=https://auth.example.com

@@ -42,9 +42,10 @@ pub(super) fn servers(r: &mut Resolver<'_>, public_url: Option<&str>) -> Option<
     if !tables.iter().any(|table| table.layer.contains_key(s::COMMAND.key)) {
         warn_about_unused(r, |setting| raw.written(setting).map(|written| written.source.clone()));
     }
-    let servers = servers.into_iter().collect::<Option<Vec<Server>>>()?;
-    conflicts(r, tables, &servers, public_url);
-    Some(servers)
+    let good: Vec<(&Table, &Server)> =
+        tables.iter().zip(&servers).filter_map(|(table, server)| Some((table, server.as_ref()?))).collect();
+    conflicts(r, &good, public_url);
+    servers.into_iter().collect()
 }
 
 /// The settings of each `[[server]]`, by its name.
@@ -255,7 +256,7 @@ const ANY_URL: &str = "http://127.0.0.1";
 
 /// Checks that names and paths tell the servers apart, whether or not a proxy takes the public URL's
 /// own path away: otherwise the token of one would open another.
-fn conflicts<'r>(r: &mut Resolver<'r>, tables: &'r [Table], servers: &[Server], public_url: Option<&str>) {
+fn conflicts<'r>(r: &mut Resolver<'r>, servers: &[(&'r Table, &Server)], public_url: Option<&str>) {
     let paths = |server: &Server| {
         let public = ResourceUri::new(public_url.unwrap_or(ANY_URL), &server.path);
         let public = public.map(|resource| resource.path().to_owned()).unwrap_or_default();
@@ -265,8 +266,8 @@ fn conflicts<'r>(r: &mut Resolver<'r>, tables: &'r [Table], servers: &[Server], 
         }
         paths
     };
-    for (index, (server, table)) in servers.iter().zip(tables).enumerate() {
-        for earlier in &servers[..index] {
+    for (index, (table, server)) in servers.iter().enumerate() {
+        for (_, earlier) in &servers[..index] {
             if earlier.name == server.name {
                 let place = table.name.as_ref().map(|name| name.source.clone());
                 r.problems

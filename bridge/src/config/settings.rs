@@ -211,9 +211,9 @@ settings! {
     REQUEST_TIMEOUT = Setting::new("request_timeout", LIMITS, "DURATION", "Time to answer a request").default("60s");
     SESSION_IDLE = Setting::new("session_idle", LIMITS, "DURATION",
         "How long an unused session is kept (clients of 2025-11-25 and earlier)").default("30m");
-    MAX_SESSIONS = Setting::new("max_sessions", LIMITS, "COUNT", "Sessions at once").default("10000");
+    MAX_SESSIONS = Setting::new("max_sessions", LIMITS, "COUNT", "Sessions at once, of each server").default("10000");
     MAX_SESSIONS_PER_PRINCIPAL = Setting::new("max_sessions_per_principal", LIMITS, "COUNT",
-        "Sessions of one user at once").default("100");
+        "Sessions of one user at once, at each server").default("100");
     KEEP_ALIVE = Setting::new("keep_alive", LIMITS, "DURATION", "Time between signs of life on an idle event stream")
         .default("15s");
     DRAIN_TIMEOUT = Setting::new("drain_timeout", LIMITS, "DURATION",

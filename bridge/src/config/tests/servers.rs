@@ -236,6 +236,8 @@ fn tables_that_are_wrong() {
         &twice,
         &["5: `name`: there is a server `a` already", "6: `path`: requests to `/a` go to the server `a`"],
     );
+    let third = table("c", "path = \"c\"") + &twice;
+    assert_eq!(from_file(&third, &[], &[]).expect_err("three problems").0.len(), 3);
     let sse = table("a", "path = \"/a\"\nlegacy_sse = true") + &table("b", "path = \"/a/sse\"");
     check_file(&sse, &["7: `path`: requests to `/a/sse` go to the server `a` already"]);
 }
