@@ -195,6 +195,7 @@ fn whole_gate() -> Gate {
         bounds: Bounds::new(&limits, false),
         limits,
         denial: Default::default(),
+        filter_lists: false,
         audit: None,
         metrics: Arc::new(Metrics::new()),
     })

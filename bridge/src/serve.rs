@@ -249,6 +249,7 @@ fn site(config: &Config, bound: SocketAddr, audit: Option<Audit>, metrics: &Arc<
             limits: config.limits.clone(),
             bounds: bounds.clone(),
             denial: server.denial,
+            filter_lists: server.filter_lists,
             audit: audit.clone(),
             metrics: Arc::clone(metrics),
         });

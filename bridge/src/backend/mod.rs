@@ -144,6 +144,14 @@ pub enum Answered {
 }
 
 impl Answered {
+    /// The same, with what a server said changed.
+    pub fn map_served(self, change: impl FnOnce(Answer) -> Answer) -> Self {
+        match self {
+            Self::Served(answer) => Self::Served(change(answer)),
+            ours => ours,
+        }
+    }
+
     /// The message, whoever wrote it.
     pub fn into_answer(self) -> Answer {
         let (Self::Served(answer) | Self::TimedOut(answer) | Self::Broken(answer) | Self::Unavailable(answer, _)) =

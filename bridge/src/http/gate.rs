@@ -35,7 +35,7 @@ use crate::{
     },
     message::Message,
     policy::{Permit, Policy},
-    relay::{Client, Outcome, Relay, session::Sessions},
+    relay::{Client, Outcome, Relay, filter, session::Sessions},
     resource::ResourceUri,
     telemetry::{
         audit::Audit,
@@ -53,6 +53,7 @@ pub struct Gate {
     trusted_proxies: Vec<IpAddr>,
     verifier: Arc<dyn TokenVerifier>,
     judge: Judge,
+    filter_lists: bool,
     relay: Relay,
     sessions: Arc<Sessions>,
     limits: Limits,
@@ -96,6 +97,8 @@ pub struct Setup<'a> {
     pub bounds: Bounds,
     /// How a missing scope is told.
     pub denial: Denial,
+    /// Whether callers see only the tools that their scopes allow.
+    pub filter_lists: bool,
     /// The audit file.
     pub audit: Option<Arc<Audit>>,
     /// Numbers.
@@ -126,7 +129,13 @@ impl Gate {
             origins: Origins::new(resource, setup.bound, setup.allowed_hosts, setup.allowed_origins),
             trusted_proxies: setup.trusted_proxies.iter().map(IpAddr::to_canonical).collect(),
             verifier: setup.verifier,
-            judge: Judge { policy, denial: setup.denial, audit: setup.audit, request_timeout: limits.request_timeout },
+            judge: Judge {
+                policy: Arc::new(policy),
+                denial: setup.denial,
+                audit: setup.audit,
+                request_timeout: limits.request_timeout,
+            },
+            filter_lists: setup.filter_lists,
             relay: setup.relay,
             sessions: Arc::new(sessions),
             bounds: setup.bounds,
@@ -305,17 +314,21 @@ impl Gate {
         if opens_session {
             return self.open(&permit, client, accepts).await;
         }
+        let filtered = (self.filter_lists && permit.request().method == "tools/list")
+            .then(|| (Arc::clone(&self.judge.policy), Arc::clone(caller)));
+        let shown = move |answered: Answered| match &filtered {
+            Some((policy, caller)) => {
+                answered.map_served(|answer| filter::answer(answer, |tool| policy.could_call(caller, tool)))
+            }
+            None => answered,
+        };
         match self.relay.call(&permit, client).await {
-            Outcome::Answered(answered) => Ok(answer(answered, era, accepts)),
-            Outcome::Streaming(streaming) => Ok(self.stream(
-                sse::Source::Reply {
-                    streaming,
-                    last: Box::new(|answered| answered.into_answer().message),
-                    _place: user.place,
-                },
-                user.token,
-                user.verified,
-            )),
+            Outcome::Answered(answered) => Ok(answer(shown(answered), era, accepts)),
+            Outcome::Streaming(streaming) => {
+                let last = Box::new(move |answered| shown(answered).into_answer().message);
+                let reply = sse::Source::Reply { streaming, last, _place: user.place };
+                Ok(self.stream(reply, user.token, user.verified))
+            }
             // The client is no longer interested, and an answer would break the protocol.
             Outcome::Cancelled => Ok(respond::empty(StatusCode::ACCEPTED)),
         }

@@ -21,7 +21,7 @@ use crate::{
 
 /// The policy, and the file that its verdicts are written to.
 pub(super) struct Judge {
-    pub(super) policy: Policy,
+    pub(super) policy: Arc<Policy>,
     /// How a missing scope is told.
     pub(super) denial: server::Denial,
     pub(super) audit: Option<Arc<Audit>>,

@@ -2,7 +2,22 @@
 
 use serde_json::value::RawValue;
 
-use crate::message::{Object, quoted, text};
+use crate::{
+    backend::Answer,
+    message::{INTERNAL_ERROR, Message, Object, quoted, text},
+};
+
+/// An answer to `tools/list` without the tools whose name `keep` refuses; an error stays as it is,
+/// and what cannot be read becomes one.
+pub fn answer(answer: Answer, keep: impl Fn(&str) -> bool) -> Answer {
+    let Ok(Message::Response(response)) = Message::parse(&answer.message) else { return answer };
+    let Ok(result) = response.outcome else { return answer };
+    let id = response.id.as_json();
+    match tools(result.get(), keep) {
+        Some(result) => Answer::result(id, &result),
+        None => Answer::error(id, INTERNAL_ERROR, "Internal error: the server's list of tools cannot be read", None),
+    }
+}
 
 /// `result`, the result of `tools/list` as a JSON object, without the tools whose name `keep` refuses.
 ///
@@ -44,6 +59,17 @@ mod tests {
     use super::*;
 
     const ONLY_A: fn(&str) -> bool = |name| name == "a";
+
+    #[test]
+    fn answers_are_filtered_and_what_cannot_be_read_is_not_shown() {
+        let filtered = |outcome: &Answer| answer(outcome.clone(), ONLY_A).message;
+        let list = Answer::result("\"7\"", r#"{"tools":[{"name":"a"},{"name":"b"}]}"#);
+        assert_eq!(filtered(&list), r#"{"jsonrpc":"2.0","id":"7","result":{"tools":[{"name":"a"}]}}"#);
+        let error = Answer::error("7", -32601, "no", None);
+        assert_eq!(filtered(&error), error.message);
+        let strange = filtered(&Answer::result("7", r#"{"tools":[{"name":"b","name":"a"}]}"#));
+        assert!(strange.starts_with(br#"{"jsonrpc":"2.0","id":7,"error""#));
+    }
 
     #[test]
     fn tools_that_are_refused_are_left_out_and_all_else_stays() {
