@@ -109,7 +109,7 @@ mod tests {
                 format!(
                     r#"{{"name":"t","_meta":{{"progressToken":1,{ENVELOPE},"x/y":1e400}},"arguments":{{"n":1.0}}}}"#
                 ),
-                r#"{"name":"t","_meta":{"progressToken":1,"x/y":1e400},"arguments":{"n":1.0}}"#,
+                r#"{"name":"t","arguments":{"n":1.0},"_meta":{"progressToken":1,"x/y":1e400}}"#,
             ),
             (r#"{"inputResponses":{"a":{}},"cursor":null,"requestState":"s"}"#.to_owned(), r#"{"cursor":null}"#),
             ("{\"_meta\":{}}".to_owned(), "{\"_meta\":{}}"),
