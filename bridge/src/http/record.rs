@@ -157,6 +157,7 @@ mod tests {
         let writer = written.clone();
         let subscriber = fmt().json().flatten_event(true).with_writer(move || writer.clone()).finish();
         let metrics = Metrics::new();
+        crate::telemetry::switch_on_all_events();
         tracing::subscriber::with_default(subscriber, || {
             let mut record = Record::begin(IpAddr::from([192, 0, 2, 1]), &metrics);
             happens(&mut record);

@@ -311,5 +311,13 @@ fn write_patiently(out: &mut impl Write, mut bytes: &[u8]) -> io::Result<()> {
     out.flush()
 }
 
+/// Lets a test with a subscriber of its own hear every event. Where there is no other subscriber, an
+/// event that another thread reaches first is switched off for all.
+#[cfg(test)]
+pub(crate) fn switch_on_all_events() {
+    // Others have done it already.
+    let _ = tracing::subscriber::set_global_default(tracing_subscriber::registry());
+}
+
 #[cfg(test)]
 mod tests;

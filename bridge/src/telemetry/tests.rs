@@ -14,6 +14,7 @@ const HANG: Duration = Duration::from_secs(20);
 
 fn logged(level: LevelFilter, json: bool, events: impl FnOnce()) -> String {
     let lines = Lines::new(json, false);
+    crate::telemetry::switch_on_all_events();
     tracing::subscriber::with_default(subscriber(level, &lines), events);
     String::from_utf8(taken(&lines.0)).expect("UTF-8")
 }

@@ -323,6 +323,7 @@ async fn a_flood_on_stderr_does_not_block_and_does_not_fill_the_log() {
     let log = Log::default();
     let subscriber = tracing_subscriber::fmt().with_ansi(false).with_writer(log.clone()).finish();
     // The runtime has this one thread only.
+    crate::telemetry::switch_on_all_events();
     let _guard = tracing::subscriber::set_default(subscriber);
     let world = World::new();
     let script = "printf '\\033[31mred\\n' >&2; yes flood | head -n 200000 >&2; echo done";

@@ -604,6 +604,7 @@ impl MakeWriter<'_> for Log {
 async fn neither_token_nor_secret_is_shown() {
     let log = Log::default();
     let subscriber = tracing_subscriber::fmt().with_max_level(tracing::Level::TRACE).with_writer(log.clone()).finish();
+    crate::telemetry::switch_on_all_events();
     let _guard = tracing::subscriber::set_default(subscriber);
     let mut shown = String::new();
     // A server that sends everything back, wherever an error could quote it.
