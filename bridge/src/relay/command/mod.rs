@@ -155,9 +155,24 @@ impl Served {
         outcome
     }
 
+    /// Whether the last start failed.
+    fn is_in_trouble(&self) -> bool {
+        let unknown = matches!(&*self.eras.borrow(), Some(Err(_)));
+        unknown || self.children.trouble().is_some()
+    }
+
+    /// Starts a child for nobody, to see whether it works again.
+    async fn try_again(&self) {
+        if let Ok(eras) = self.eras().await
+            && self.children.trouble().is_some()
+        {
+            let _ = self.children.start_as(&eras.default_kind(), &[], false).await;
+        }
+    }
+
     /// Learns the tools, and hands the children that have been started over to the pool.
     async fn begin(&self, eras: &Eras, there: Vec<Child>) {
-        let kind = if eras.modern.is_some() { Kind::Modern } else { Kind::legacy("{}") };
+        let kind = eras.default_kind();
         let by = Instant::now() + self.children.start_timeout().min(TOOLS_WITHIN);
         if let Some(child) = there.iter().find(|child| *child.kind() == kind) {
             for page in opening::tools(child.link(), child.opening(), by).await {
@@ -285,13 +300,11 @@ impl Backend for Command {
     fn tidy(&self) {
         self.0.parking.tidy();
         self.0.kept.tidy();
-        if self.0.eras.borrow().as_ref().is_some_and(Result::is_ok) {
-            self.0.pool.tidy();
-        } else if self.0.children.may_start() {
+        self.0.pool.tidy();
+        // What went wrong is tried again without a client's asking, so that readiness tells the truth.
+        if self.0.is_in_trouble() && self.0.children.may_start() {
             let served = Arc::clone(&self.0);
-            self.0.tasks.spawn(async move {
-                let _ = served.eras().await;
-            });
+            self.0.tasks.spawn(async move { served.try_again().await });
         }
     }
 

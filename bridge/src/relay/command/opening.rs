@@ -45,6 +45,13 @@ pub(super) struct Eras {
     pub(super) legacy: Option<Bytes>,
 }
 
+impl Eras {
+    /// What a child is opened as when nobody has asked for one yet.
+    pub(super) fn default_kind(&self) -> Kind {
+        if self.modern.is_some() { Kind::Modern } else { Kind::legacy("{}") }
+    }
+}
+
 /// Says to a fresh server what a server of that kind has to hear first.
 ///
 /// # Errors
