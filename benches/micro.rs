@@ -26,7 +26,7 @@ use mcp_bridge::{
     relay::Relay,
     resource::ResourceUri,
     scope::ScopeSet,
-    telemetry::metrics::{MethodLabel, Metrics},
+    telemetry::{labels::MethodLabel, metrics::Metrics},
     token::{BearerToken, Issuer, NotReady, TokenVerifier, VerifiedToken, VerifyError},
 };
 use mcp_calculator::calculator::{Operation, evaluate};

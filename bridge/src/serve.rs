@@ -242,7 +242,7 @@ fn site(config: &Config, bound: SocketAddr, audit: Option<Audit>, metrics: &Arc<
             verifier,
             policy,
             relay: Relay::new(
-                backend(server, &config.limits, &undertaker),
+                backend(server, &config.limits, &undertaker, metrics),
                 config.limits.request_timeout,
                 config.limits.keep_alive,
             ),
@@ -268,7 +268,7 @@ fn shown_name(server: &Server) -> &str {
 }
 
 /// What answers the permitted requests of `server`.
-fn backend(server: &Server, limits: &Limits, undertaker: &Undertaker) -> Arc<dyn Backend> {
+fn backend(server: &Server, limits: &Limits, undertaker: &Undertaker, metrics: &Arc<Metrics>) -> Arc<dyn Backend> {
     let Served::Command(command) = &server.served else { return Arc::new(InProcess) };
     let (set, pass): (Vec<_>, Vec<_>) = command.environment.iter().partition(|variable| variable.value.is_some());
     let pass: Vec<String> = pass.into_iter().map(|variable| variable.name.clone()).collect();
@@ -291,6 +291,7 @@ fn backend(server: &Server, limits: &Limits, undertaker: &Undertaker) -> Arc<dyn
         max_children: command.max_children,
         start_timeout: command.start_timeout,
         idle: limits.session_idle,
+        metrics: Arc::clone(metrics),
     };
     Arc::new(command::Command::new(settings, undertaker.clone()))
 }

@@ -37,10 +37,7 @@ use crate::{
     policy::{Permit, Policy},
     relay::{Client, Outcome, Relay, filter, session::Sessions},
     resource::ResourceUri,
-    telemetry::{
-        audit::Audit,
-        metrics::{MethodLabel, Metrics},
-    },
+    telemetry::{audit::Audit, labels::MethodLabel, metrics::Metrics},
     token::{BearerToken, Issuer, NotReady, TokenVerifier, VerifiedToken, VerifyError},
 };
 
@@ -326,7 +323,7 @@ impl Gate {
             Outcome::Answered(answered) => Ok(answer(shown(answered), era, accepts)),
             Outcome::Streaming(streaming) => {
                 let last = Box::new(move |answered| shown(answered).into_answer().message);
-                let reply = sse::Source::Reply { streaming, last, _place: user.place };
+                let reply = sse::Source::Reply { streaming, last, _held: (user.place, self.metrics.stream()) };
                 Ok(self.stream(reply, user.token, user.verified))
             }
             // The client is no longer interested, and an answer would break the protocol.

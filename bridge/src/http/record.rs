@@ -16,7 +16,7 @@ use tracing::info;
 use crate::{
     message::shown,
     scope::ScopeSet,
-    telemetry::metrics::{MethodLabel, Metrics},
+    telemetry::{labels::MethodLabel, metrics::Metrics},
     token::VerifiedToken,
 };
 

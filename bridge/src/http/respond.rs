@@ -16,7 +16,7 @@ use crate::{
     http::challenge::{self, Challenges},
     message::{INVALID_PARAMS, INVALID_REQUEST, METHOD_NOT_FOUND, ParseError},
     scope::ScopeSet,
-    telemetry::metrics::RefusalReason,
+    telemetry::labels::RefusalReason,
     token::{Inactive, MalformedCredentials},
 };
 

@@ -19,6 +19,7 @@ use crate::{
     backend::{Answered, Item},
     http::{places::Place, respond::Body},
     relay::{Streaming, session::Stream},
+    telemetry::metrics::GaugeGuard,
     token::{BearerToken, TokenVerifier, VerifiedToken, VerifyError},
 };
 
@@ -61,8 +62,8 @@ pub(super) enum Source {
         streaming: Streaming,
         /// What is done with the answer before it is sent.
         last: Box<dyn Fn(Answered) -> Bytes + Send>,
-        /// The request's place among those that are answered at once.
-        _place: Place,
+        /// The request's place among those that are answered at once, and its count among streams.
+        _held: (Place, GaugeGuard),
     },
 }
 

@@ -21,7 +21,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::{
     scope::ScopeSet,
-    telemetry::metrics::{AuditOutcome, Metrics},
+    telemetry::{labels::AuditOutcome, metrics::Metrics},
 };
 
 /// Records that may wait for the disk; what comes on top waits before it is queued.

@@ -3,6 +3,7 @@
 pub(crate) mod alarm;
 pub mod audit;
 mod fields;
+pub mod labels;
 pub mod metrics;
 mod observer;
 

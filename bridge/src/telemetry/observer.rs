@@ -3,16 +3,19 @@
 use std::time::Duration;
 
 use crate::{
-    telemetry::metrics::{self, IntrospectionOutcome, KeyFetchOutcome, Metrics},
+    telemetry::{
+        labels::{self, IntrospectionOutcome, KeyFetchOutcome},
+        metrics::Metrics,
+    },
     token::observer::{CacheEvent, IntrospectionResult, Observer},
 };
 
 impl Observer for Metrics {
     fn cache(&self, event: CacheEvent) {
         self.cache(match event {
-            CacheEvent::Hit => metrics::CacheEvent::Hit,
-            CacheEvent::Miss => metrics::CacheEvent::Miss,
-            CacheEvent::Coalesced => metrics::CacheEvent::Coalesced,
+            CacheEvent::Hit => labels::CacheEvent::Hit,
+            CacheEvent::Miss => labels::CacheEvent::Miss,
+            CacheEvent::Coalesced => labels::CacheEvent::Coalesced,
         });
     }
 

@@ -24,6 +24,10 @@ use crate::{
         link::{Audience, Link, Listener},
     },
     relay::{owner::Principal, translate::capabilities::profile},
+    telemetry::{
+        labels::{ChildSource, ChildStart},
+        metrics::Metrics,
+    },
 };
 
 /// The first pause after a failed start; it doubles with each further one.
@@ -161,6 +165,7 @@ pub(super) struct Children {
     share: usize,
     shares: Arc<Mutex<HashMap<Principal, usize>>>,
     trouble: Mutex<Option<Trouble>>,
+    metrics: Arc<Metrics>,
 }
 
 /// What went wrong last.
@@ -178,6 +183,7 @@ impl Children {
         shared: bool,
         undertaker: Undertaker,
         tasks: TaskTracker,
+        metrics: Arc<Metrics>,
     ) -> Self {
         Self {
             program,
@@ -189,6 +195,7 @@ impl Children {
             share: max.div_ceil(2),
             shares: Arc::default(),
             trouble: Mutex::new(None),
+            metrics,
         }
     }
 
@@ -248,7 +255,7 @@ impl Children {
             slots.try_acquire_owned().ok()
         };
         let slot = slot.ok_or_else(|| StartError::Full { name: self.name().to_owned() })?;
-        let spawned = self.program.spawn(identity, &self.undertaker, slot);
+        let spawned = self.program.spawn(identity, &self.undertaker, (slot, self.metrics.child()));
         let process = spawned.map_err(|error| self.failed(&error.to_string()))?;
         let ear = Arc::new(Ear::default());
         let listener: Arc<dyn Listener> = Arc::clone(&ear) as _;
@@ -277,7 +284,8 @@ impl Children {
         let child = self.start_blank(identity, wait).await?;
         match opening::open(&child.link, kind, Instant::now() + self.start_timeout).await {
             Ok(opening) => {
-                *lock(&self.trouble) = None;
+                self.recovered();
+                self.metrics.child_start(ChildStart::Opened);
                 Ok(child.opened(kind.clone(), opening))
             }
             Err(why) => Err(self.failed(&why)),
@@ -286,6 +294,7 @@ impl Children {
 
     /// Notes a failure, after which there is a pause.
     pub(super) fn failed(&self, why: &str) -> StartError {
+        self.metrics.child_start(ChildStart::Failed);
         let mut trouble = lock(&self.trouble);
         let in_a_row = trouble.as_ref().map_or(0, |trouble| trouble.in_a_row);
         let retry_in = BACK_OFF_MIN.saturating_mul(1 << in_a_row.min(16)).min(BACK_OFF_MAX);
@@ -293,6 +302,11 @@ impl Children {
         drop(trouble);
         warn!(server = self.name(), retry_in_ms = retry_in.as_millis() as u64, "cannot be started: {why}");
         StartError::Failed { name: self.name().to_owned(), why: why.to_owned(), retry_in }
+    }
+
+    /// Counts a child that is given to a request or session.
+    pub(super) fn used(&self, source: ChildSource) {
+        self.metrics.child_use(source);
     }
 
     /// Nothing speaks against a start any more.

@@ -47,6 +47,7 @@ use crate::{
         param_headers::ToolHeaders,
         translate::{capabilities::discover_result, edit::Edit, errors::Translated},
     },
+    telemetry::metrics::Metrics,
     token::{NotReady, VerifiedToken},
 };
 
@@ -66,6 +67,8 @@ pub struct Settings {
     pub start_timeout: Duration,
     /// How long a process that belongs to one user is kept without use.
     pub idle: Duration,
+    /// Where processes are counted.
+    pub metrics: Arc<Metrics>,
 }
 
 /// A command, served.
@@ -101,6 +104,7 @@ impl Command {
             shared,
             undertaker.clone(),
             tasks.clone(),
+            settings.metrics,
         ));
         let size = if shared { 0 } else { settings.pool };
         let served = Served {

@@ -11,7 +11,7 @@ use tokio_util::task::TaskTracker;
 use tracing::debug;
 
 use super::children::{Child, Children, Kind, StartError};
-use crate::relay::owner::Principal;
+use crate::{relay::owner::Principal, telemetry::labels::ChildSource};
 
 /// Children that are started at once to fill the pool: more would take the machine from the requests.
 const STARTS_AT_ONCE: usize = 2;
@@ -77,6 +77,7 @@ impl Pool {
             let at = state.ready.iter().position(|child| child.kind() == kind);
             at.map(|at| state.ready.remove(at))
         };
+        self.children.used(if ready.is_some() { ChildSource::Pool } else { ChildSource::Start });
         let child = match ready {
             Some(child) => child,
             None => match self.children.start_as(kind, identity, false).await {
