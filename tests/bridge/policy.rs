@@ -245,6 +245,34 @@ fn rules_of_the_configuration_replace_the_built_in_ones() {
     assert_eq!(scopes, ["math", "math:risky"], "the first challenge asks for what this policy needs");
 }
 
+#[test]
+fn who_may_not_call_a_tool_does_not_see_it_where_lists_are_filtered() {
+    let scratch = Scratch::new();
+    let file = scratch.file("bridge.toml", "[[policy.rule]]\ntool = \"calculator\"\nscopes = [\"math\"]\n");
+    let world = World::with_scopes("math", |line| line.flag("--config", file).switch("--filter-lists"));
+    let list = json!({ "jsonrpc": "2.0", "id": 1, "method": "tools/list" });
+    let modern = |token: &str| world.send(&mcp::modern("tools/list", json!({})).bearer(token)).expect(200, "modern");
+    let legacy = |token: &str| {
+        let session = world.session(token);
+        world.send(&mcp::legacy(&session, &list).bearer(token)).expect(200, "legacy")
+    };
+    let names = |response: &Response| -> Vec<String> {
+        let tools = response.json()["result"]["tools"].as_array().expect("a list of tools").clone();
+        tools.iter().map(|tool| tool["name"].as_str().expect("a name").to_owned()).collect()
+    };
+    let (allowed, refused) = (world.token("math"), world.token("other"));
+    for (response, expected) in [
+        (modern(&allowed), vec!["calculator"]),
+        (legacy(&allowed), vec!["calculator"]),
+        (modern(&refused), vec![]),
+        (legacy(&refused), vec![]),
+    ] {
+        assert_eq!(names(&response), expected);
+    }
+    // A cache between two users must not show one what the other may see.
+    assert_eq!(modern(&allowed).json()["result"]["cacheScope"], "private");
+}
+
 /// The challenge names every scope of the operation, the message those that are missing.
 fn check_missing_all(world: &World, response: &Response, scope: &str, missing: &str) {
     assert_eq!(response.status, 403, "{response:?}");
