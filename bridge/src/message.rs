@@ -78,6 +78,8 @@ pub struct Params<'a> {
     pub reference: Option<Reference<'a>>,
     /// Resources whose changes `subscriptions/listen` asks to be told.
     pub subscriptions: Vec<Cow<'a, str>>,
+    /// Whether `subscriptions/listen` asks for kinds of notifications that we do not know.
+    pub has_unknown_subscriptions: bool,
 }
 
 /// `ref` of `completion/complete`.
@@ -390,6 +392,10 @@ impl<'a> Params<'a> {
         let Some(ParamsParts { members, meta }) = parts else {
             return Ok(Self::default());
         };
+        refuse_look_alikes(&members, &JUDGED_KEYS, "params")?;
+        if let Some(meta) = &meta {
+            refuse_look_alikes(meta, &[IDENTITY_KEY], "params._meta")?;
+        }
         let target = target_key(method).and_then(|key| members.get(key)).and_then(text);
         let arguments = members.get("arguments").filter(|raw| method == "tools/call" && raw.get().starts_with('{'));
         let arguments = arguments.map(|raw| object(raw, "params.arguments")).transpose()?;
@@ -397,13 +403,23 @@ impl<'a> Params<'a> {
             "completion/complete" => Reference::parse(members.get("ref"))?,
             _ => None,
         };
-        let subscriptions = match method {
+        let (subscriptions, has_unknown_subscriptions) = match method {
             "subscriptions/listen" => subscriptions(members.get("notifications"))?,
             _ => Default::default(),
         };
         let (is_given, has_meta) = (true, meta.is_some());
         let meta = meta.unwrap_or_default();
-        Ok(Self { is_given, has_meta, members, meta, target, arguments, reference, subscriptions })
+        Ok(Self {
+            is_given,
+            has_meta,
+            members,
+            meta,
+            target,
+            arguments,
+            reference,
+            subscriptions,
+            has_unknown_subscriptions,
+        })
     }
 }
 
@@ -411,6 +427,7 @@ impl<'a> Reference<'a> {
     fn parse(raw: Option<&'a RawValue>) -> Result<Option<Self>, String> {
         let Some(raw) = raw else { return Ok(None) };
         let reference = object(raw, "params.ref")?;
+        refuse_look_alikes(&reference, &["type", "name", "uri"], "params.ref")?;
         let member = |key: &str| reference.get(key).and_then(text);
         Ok(match member("type").as_deref() {
             Some("ref/prompt") => member("name").map(Self::Prompt),
@@ -422,16 +439,50 @@ impl<'a> Reference<'a> {
 
 /// URIs of `notifications.resourceSubscriptions` (MCP 2026-07-28, "Subscriptions"). What is not a list
 /// of texts is refused: a server might read something else into it than the policy.
-fn subscriptions(raw: Option<&RawValue>) -> Result<Vec<Cow<'_, str>>, String> {
+/// The second part says whether other kinds are asked for than those that we know.
+fn subscriptions(raw: Option<&RawValue>) -> Result<(Vec<Cow<'_, str>>, bool), String> {
     const PLACE: &str = "`params.notifications.resourceSubscriptions` must be a list of URIs";
-    let Some(raw) = raw else { return Ok(Vec::new()) };
+    const KNOWN: [&str; 4] =
+        ["toolsListChanged", "promptsListChanged", "resourcesListChanged", "resourceSubscriptions"];
+    let Some(raw) = raw else { return Ok((Vec::new(), false)) };
     let notifications = object(raw, "params.notifications")?;
-    let Some(raw) = notifications.get("resourceSubscriptions") else { return Ok(Vec::new()) };
+    refuse_look_alikes(&notifications, &KNOWN, "params.notifications")?;
+    let has_unknown = notifications.iter().any(|(key, _)| !KNOWN.contains(&key));
+    let Some(raw) = notifications.get("resourceSubscriptions") else { return Ok((Vec::new(), has_unknown)) };
     let uris: Vec<&RawValue> = serde_json::from_str(raw.get()).map_err(|_| PLACE.to_owned())?;
     if uris.len() > MAX_MEMBERS {
         return Err(format!("more than {MAX_MEMBERS} resources in `params.notifications.resourceSubscriptions`"));
     }
-    uris.into_iter().map(|uri| text(uri).ok_or_else(|| PLACE.to_owned())).collect()
+    let uris: Result<Vec<_>, _> = uris.into_iter().map(|uri| text(uri).ok_or_else(|| PLACE.to_owned())).collect();
+    Ok((uris?, has_unknown))
+}
+
+/// The key of `_meta` with the verified user: the bridge's own, never a client's.
+pub const IDENTITY_KEY: &str = "mcp-bridge/identity";
+
+/// Parameters that somebody decides by.
+const JUDGED_KEYS: [&str; 8] =
+    ["_meta", "name", "uri", "arguments", "ref", "notifications", "inputResponses", "requestState"];
+
+/// Refuses keys that differ from one of `judged` by case only. Servers exist that read such a key as
+/// the other (Go's JSON library does, and takes the last of the two): they would do what nobody has
+/// judged.
+fn refuse_look_alikes(object: &Object<'_>, judged: &[&str], place: &str) -> Result<(), String> {
+    let look_alike = object.iter().find(|(key, _)| judged.iter().any(|judged| looks_like(key, judged)));
+    look_alike.map_or(Ok(()), |(key, _)| {
+        Err(format!("in `{place}`: the key {} could be taken for another in lower case", shown(key)))
+    })
+}
+
+/// Whether `key` is not `judged`, and the same to whoever ignores case as Unicode folds it.
+pub fn looks_like(key: &str, judged: &str) -> bool {
+    // The only letters outside of ASCII that fold to ASCII ones.
+    let folded = |letter: char| match letter {
+        '\u{17f}' => 's',
+        '\u{212a}' => 'k',
+        other => other.to_ascii_lowercase(),
+    };
+    key != judged && key.chars().map(folded).eq(judged.chars().map(folded))
 }
 
 /// Why `body` is not an object without repeated keys: not JSON, or other JSON.
@@ -624,6 +675,30 @@ mod tests {
             r#"{"jsonrpc":"2.0","id":1,"method":"subscriptions/listen","params":{"notifications":{"resourceSubscriptions":["a","\u0062"]}}}"#,
         );
         assert_eq!(listen.params.subscriptions, ["a", "b"]);
+    }
+
+    /// A server that ignores case would run what the policy has not seen.
+    #[test]
+    fn keys_that_differ_by_case_from_judged_ones_are_refused() {
+        for (method, params) in [
+            ("tools/call", r#"{"name":"safe","Name":"delete"}"#),
+            ("tools/call", r#"{"NAME":"delete"}"#),
+            ("tools/call", r#"{"name":"safe","argument\u017f":{}}"#),
+            ("tools/call", r#"{"name":"safe","_META":{"mcp-bridge/identity":{}}}"#),
+            ("tools/call", r#"{"name":"safe","_meta":{"MCP-Bridge/Identity":{}}}"#),
+            ("resources/read", r#"{"uri":"a","Uri":"b"}"#),
+            ("completion/complete", r#"{"ref":{"type":"ref/prompt","name":"a","Name":"b"}}"#),
+            ("subscriptions/listen", r#"{"notifications":{"ResourceSubscriptions":["a"]}}"#),
+        ] {
+            let (code, _, detail) =
+                error(&format!(r#"{{"jsonrpc":"2.0","id":1,"method":"{method}","params":{params}}}"#));
+            assert_eq!(code, INVALID_PARAMS, "{params}");
+            assert!(detail.contains("could be taken for another"), "{detail}");
+        }
+        let arguments =
+            r#"{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"t","arguments":{"a":1,"A":2}}}"#;
+        assert!(request(arguments).params.arguments.is_some(), "what no rule names may be called as it likes");
+        assert!(looks_like("to\u{212a}en", "token") && !looks_like("token", "token") && !looks_like("tokens", "token"));
     }
 
     #[test]

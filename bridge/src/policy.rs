@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use serde_json::{Value, value::RawValue};
 
 use crate::{
-    message::{Notification, Object, Reference, Request},
+    message::{Notification, Object, Reference, Request, looks_like},
     scope::ScopeSet,
     token::VerifiedToken,
 };
@@ -121,7 +121,7 @@ impl Policy {
     /// # Errors
     /// [`Denied`] gives the request back, with everything a challenge has to name.
     pub fn permit<'a>(&self, token: &VerifiedToken, request: Request<'a>) -> Result<Permit<'a>, Box<Denied<'a>>> {
-        let needed = match Subject::of(&request) {
+        let needed = match self.subject(&request) {
             Subject::Everybody => return Ok(Permit(request)),
             Subject::Unruled => self.default_scopes.clone(),
             Subject::Unreadable => self.default_scopes.as_ref().map(|_| self.all_scopes.clone()),
@@ -189,6 +189,27 @@ impl Policy {
             };
             matches(&least) && sometimes.iter().filter(matches).all(|rule| token.scopes.covers(&rule.scopes))
         })
+    }
+
+    /// What `request` is about. What a server could understand in another way than the rules do is
+    /// unreadable, as far as there are rules about it.
+    fn subject<'r>(&self, request: &'r Request<'_>) -> Subject<'r> {
+        let subject = Subject::of(request);
+        let ambiguous = match &subject {
+            Subject::Tool(name, arguments) => self.rules.iter().any(|rule| {
+                !rule.when.is_empty()
+                    && matches!(&rule.target, Target::Tool(pattern) if pattern_matches(pattern, name))
+                    && rule.when.iter().any(|(key, _)| is_ambiguous(request, *arguments, key))
+            }),
+            Subject::Resource(uri) => self.has_resource_rules() && is_rewritable(uri),
+            Subject::Resources(uris) => self.has_resource_rules() && uris.iter().any(|uri| is_rewritable(uri)),
+            _ => false,
+        };
+        if ambiguous { Subject::Unreadable } else { subject }
+    }
+
+    fn has_resource_rules(&self) -> bool {
+        self.rules.iter().any(|rule| matches!(rule.target, Target::Resource(_)))
     }
 
     fn needed(&self, subject: &Subject<'_>) -> Option<ScopeSet> {
@@ -263,10 +284,14 @@ impl<'r> Subject<'r> {
             },
             ("tools/call" | "prompts/get", None) => Self::unnamed(request, "name"),
             ("resources/read" | "resources/subscribe" | "resources/unsubscribe", None) => Self::unnamed(request, "uri"),
-            ("subscriptions/listen", _) => match &request.params.subscriptions[..] {
-                [] => Self::Everybody,
-                uris => Self::Resources(uris),
-            },
+            ("subscriptions/listen", _) => {
+                match (&request.params.subscriptions[..], request.params.has_unknown_subscriptions) {
+                    ([], false) => Self::Everybody,
+                    ([], true) => Self::Unruled,
+                    (uris, false) => Self::Resources(uris),
+                    (_, true) => Self::Unreadable,
+                }
+            }
             _ => Self::Unruled,
         }
     }
@@ -291,6 +316,24 @@ impl Rule {
             _ => false,
         }
     }
+}
+
+/// Whether a server that is lenient with types or case could find another value for the argument
+/// `key` than [`Rule::matches`] does.
+fn is_ambiguous(request: &Request<'_>, arguments: Option<&Object<'_>>, key: &str) -> bool {
+    let Some(arguments) = arguments else {
+        // Text that holds the arguments as JSON, for one.
+        return request.params.members.get("arguments").is_some_and(|raw| raw.get() != "null");
+    };
+    arguments.iter().any(|(name, raw)| looks_like(name, key) || name == key && raw.get().starts_with(['[', '{']))
+}
+
+/// Whether a server may take `uri` for another one: with dot segments, encoded ones too, or with other
+/// separators than slashes (RFC 3986 §6.2.2).
+fn is_rewritable(uri: &str) -> bool {
+    let lower = uri.to_ascii_lowercase();
+    let encoded = ["%2e", "%2f", "%5c", "\\"].iter().any(|part| lower.contains(part));
+    encoded || uri.split(['/', '?', '#']).any(|segment| matches!(segment, "." | ".."))
 }
 
 /// Whether an argument is this scalar. Numbers are compared by value, not by spelling, so that

@@ -318,3 +318,48 @@ proptest! {
         prop_assert!(pattern_matches(&pattern, &text));
     }
 }
+
+/// A lenient server would find the restricted value where the rule finds none.
+#[test]
+fn what_a_lenient_server_reads_differently_needs_everything() {
+    let scopes = |text: &str| text.parse::<ScopeSet>().expect("test scopes");
+    let divide = Rule {
+        target: Target::Tool("calc*".into()),
+        when: vec![("operation".into(), json!("divide"))],
+        scopes: scopes("div"),
+    };
+    let secret = Rule { target: Target::Resource("file:///secret/*".into()), when: vec![], scopes: scopes("secret") };
+    let public = Rule { target: Target::Resource("file:///pub/*".into()), when: vec![], scopes: scopes("pub") };
+    let policy = Policy::new(vec![divide, secret, public], Some(scopes("base")));
+    let needed = |method: &str, params: &Value| {
+        let verdict = verdict(&policy, "", method, params);
+        verdict.split(" / ").next().unwrap_or_default().to_owned()
+    };
+    let everything = policy.scopes().to_string();
+    for (arguments, expected) in [
+        (json!({ "operation": "divide" }), "div"),
+        (json!({ "operation": "add" }), "base"),
+        (json!({ "operation": ["divide"] }), &*everything),
+        (json!({ "operation": "add", "Operation": "divide" }), &*everything),
+        (json!("{\"operation\":\"divide\"}"), &*everything),
+        (Value::Null, "base"),
+    ] {
+        assert_eq!(needed("tools/call", &json!({ "name": "calc", "arguments": arguments })), expected, "{arguments}");
+        assert_eq!(needed("tools/call", &json!({ "name": "other", "arguments": arguments })), "base", "{arguments}");
+    }
+    for (uri, expected) in [
+        ("file:///pub/a", "pub"),
+        ("file:///pub/a.b..c", "pub"),
+        ("file:///pub/../secret/x", &*everything),
+        ("file:///pub/%2E%2e/secret/x", &*everything),
+        ("file:///pub/..\\secret", &*everything),
+        ("file:///pub/..", &*everything),
+    ] {
+        assert_eq!(needed("resources/read", &json!({ "uri": uri })), expected, "{uri}");
+        let listen = json!({ "notifications": { "resourceSubscriptions": [uri] } });
+        assert_eq!(needed("subscriptions/listen", &listen), expected, "{uri}");
+    }
+    let unknown = |uris: Value| json!({ "notifications": { "taskIds": ["1"], "resourceSubscriptions": uris } });
+    assert_eq!(needed("subscriptions/listen", &unknown(json!([]))), "base");
+    assert_eq!(needed("subscriptions/listen", &unknown(json!(["file:///pub/a"]))), everything);
+}

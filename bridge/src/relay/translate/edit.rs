@@ -4,8 +4,8 @@ use std::borrow::Cow;
 
 use mcp_calculator::server::{CAPABILITIES_KEY, MODERN_VERSION, VERSION_KEY};
 
-use super::{CLIENT_INFO_KEY, IDENTITY_KEY, LOG_LEVEL_KEY};
-use crate::message::{Object, Params, quoted};
+use super::{CLIENT_INFO_KEY, LOG_LEVEL_KEY};
+use crate::message::{IDENTITY_KEY, Object, Params, quoted};
 
 /// A JSON object being changed; members that nobody touches keep their text and their order.
 ///

@@ -21,8 +21,6 @@ pub const LOG_LEVEL_KEY: &str = "io.modelcontextprotocol/logLevel";
 pub const SERVER_INFO_KEY: &str = "io.modelcontextprotocol/serverInfo";
 /// The key of a notification's `_meta` that names the subscription it belongs to.
 pub const SUBSCRIPTION_KEY: &str = "io.modelcontextprotocol/subscriptionId";
-/// The key of a request's `_meta` with the verified user: the bridge's own, never a client's.
-pub const IDENTITY_KEY: &str = "mcp-bridge/identity";
 
 /// Who we say we are where a peer of the client's or the server's does not say who it is.
 pub(crate) const OURSELVES: &str = concat!(r#"{"name":"mcp-bridge","version":""#, env!("CARGO_PKG_VERSION"), r#""}"#);
