@@ -6,6 +6,7 @@ pub mod config;
 pub mod era;
 pub mod http;
 pub mod message;
+pub mod offer;
 pub mod policy;
 pub mod relay;
 pub mod resource;
