@@ -8,6 +8,7 @@ pub mod http;
 pub mod message;
 pub mod offer;
 pub mod policy;
+pub mod policy_commands;
 pub mod relay;
 pub mod resource;
 pub mod scope;
