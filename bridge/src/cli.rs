@@ -1,6 +1,9 @@
 //! The command line.
 
-use std::io::{self, Write};
+use std::{
+    io::{self, Write},
+    path::PathBuf,
+};
 
 use clap::{
     Arg, ArgAction, ArgMatches, Command as ClapCommand, CommandFactory, FromArgMatches, Parser, Subcommand, ValueHint,
@@ -9,9 +12,12 @@ use clap::{
 use clap_complete::Shell;
 use clap_mangen::roff::{Roff, bold, roman};
 
-use crate::config::{
-    raw::Flags,
-    settings::{ALL, Kind, Setting},
+use crate::{
+    config::{
+        raw::{CommandFlags, Flags},
+        settings::{ALL, Kind, Setting, is_for_asking},
+    },
+    scope::ScopeSet,
 };
 
 /// `mcp-bridge` and its arguments.
@@ -39,6 +45,12 @@ pub enum Command {
     /// when it would not.
     #[command(next_line_help = true, after_help = settings_epilogue())]
     CheckConfig(Flags),
+    /// Make a policy for a command, or see what a policy allows
+    Policy {
+        /// Which of the two.
+        #[command(subcommand)]
+        command: PolicyCommand,
+    },
     /// Print a completion script for a shell
     Completions {
         /// The shell
@@ -46,6 +58,44 @@ pub enum Command {
     },
     /// Print the manual page, in roff
     Man,
+}
+
+/// What to do with policies.
+#[derive(Debug, Subcommand)]
+pub enum PolicyCommand {
+    /// Ask a command what it offers, and print a settings file with a scope for each tool
+    ///
+    /// Starts the command, lists its tools, prompts and resources, and ends it. What is printed is a file for --config:
+    /// the command, and a rule for everything that it offers. It is a draft for you to read: descriptions in it are the
+    /// server's own words.
+    #[command(next_line_help = true, after_help = POLICY_INIT_EPILOGUE)]
+    Init {
+        /// Write the file here, not to stdout; a file that is there is never overwritten
+        #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+        output: Option<PathBuf>,
+        /// The command and how it is started.
+        #[command(flatten)]
+        flags: CommandFlags,
+    },
+    /// Show which scopes each rule, tool, prompt and resource needs, or what a user with some may do
+    ///
+    /// Takes what `serve` takes, and needs no settings about authorization. A command that would be served is started and
+    /// asked what it offers. Rules that are about nothing, and tools that no rule is about, are told as warnings.
+    #[command(next_line_help = true, after_help = settings_epilogue())]
+    Check {
+        /// What a user has consented to, with spaces between; unset: shows what each thing needs
+        #[arg(long, value_name = "SCOPES")]
+        scopes: Option<ScopeSet>,
+        /// Only this one of several servers
+        #[arg(long, value_name = "NAME")]
+        server: Option<String>,
+        /// Print JSON, for programs
+        #[arg(long)]
+        json: bool,
+        /// What `serve` takes.
+        #[command(flatten)]
+        flags: Flags,
+    },
 }
 
 /// Whether these arguments ask for the watcher over children, which the bridge starts for itself.
@@ -79,8 +129,25 @@ pub fn man(out: &mut impl Write) -> io::Result<()> {
     let mut commands = Roff::new();
     commands.control("SH", ["COMMANDS"]);
     for subcommand in command.get_subcommands() {
-        let about = subcommand.get_long_about().or(subcommand.get_about()).map(ToString::to_string);
-        commands.control("TP", []).text([bold(subcommand.get_name())]).text([roman(about.unwrap_or_default())]);
+        let about = |command: &ClapCommand| {
+            command.get_long_about().or(command.get_about()).map(ToString::to_string).unwrap_or_default()
+        };
+        let inner = || subcommand.get_subcommands().filter(|inner| inner.get_name() != "help");
+        if inner().next().is_none() {
+            commands.control("TP", []).text([bold(subcommand.get_name())]).text([roman(about(subcommand))]);
+        }
+        for inner in inner().filter(|_| subcommand.get_name() != "help") {
+            let name = format!("{} {}", subcommand.get_name(), inner.get_name());
+            commands.control("TP", []).text([bold(name)]).text([roman(about(inner))]);
+            for arg in
+                inner.get_arguments().filter(|arg| !ALL.iter().any(|setting| setting.key == arg.get_id().as_str()))
+            {
+                let (Some(flag), Some(help)) = (arg.get_long(), arg.get_help()) else { continue };
+                if flag != "help" && flag != "version" {
+                    commands.control("IP", []).text([bold(format!("--{flag}")), roman(format!(": {help}"))]);
+                }
+            }
+        }
     }
     let mut notes = Roff::new();
     notes.control("SH", ["SETTINGS"]);
@@ -127,9 +194,20 @@ const EXAMPLES: &str = "  Try it on this machine, without authorization:
     mcp-bridge serve --public-url https://NAME.ngrok.app
 
   See what would be served, and where each setting comes from:
-    mcp-bridge check-config --config bridge.toml";
+    mcp-bridge check-config --config bridge.toml
+
+  Make a policy for a server of your own, and see what a user may do with some scopes:
+    mcp-bridge policy init --output bridge.toml -- npx -y @modelcontextprotocol/server-everything
+    mcp-bridge policy check --config bridge.toml --scopes \"tool:echo\"";
 
 const EXIT_CODES: &str = "0 done, 1 failed while running, 2 wrong flags or settings.";
+
+const POLICY_INIT_EPILOGUE: &str = "\
+Examples:
+  mcp-bridge policy init --output bridge.toml -- npx -y @modelcontextprotocol/server-everything
+  mcp-bridge policy init --env API_KEY -- ./my-server --stdio
+
+Exit codes: 0 done, 1 the server could not be asked, 2 wrong flags or settings, or the file is there.";
 
 fn epilogue() -> String {
     format!("Examples:\n{EXAMPLES}\n\nExit codes: {EXIT_CODES}")
@@ -149,6 +227,39 @@ impl clap::Args for Flags {
     }
 }
 
+impl clap::Args for CommandFlags {
+    fn augment_args(command: ClapCommand) -> ClapCommand {
+        let wanted = ALL.iter().filter(|setting| is_for_asking(setting));
+        wanted.fold(command, |command, setting| command.arg(arg(setting).required(setting.kind == Kind::Command)))
+    }
+
+    fn augment_args_for_update(command: ClapCommand) -> ClapCommand {
+        Self::augment_args(command)
+    }
+}
+
+impl FromArgMatches for CommandFlags {
+    fn from_arg_matches(matches: &ArgMatches) -> Result<Self, clap::Error> {
+        let mut flags = Self::default();
+        flags.update_from_arg_matches(matches)?;
+        Ok(flags)
+    }
+
+    fn update_from_arg_matches(&mut self, matches: &ArgMatches) -> Result<(), clap::Error> {
+        take(&mut self.0, ALL.iter().filter(|setting| is_for_asking(setting)), matches);
+        Ok(())
+    }
+}
+
+/// Takes the values of `settings`, each of which has a flag.
+fn take<'s>(flags: &mut Flags, settings: impl Iterator<Item = &'s &'static Setting>, matches: &ArgMatches) {
+    for setting in settings {
+        if let Some(texts) = matches.get_many::<String>(setting.key) {
+            flags.0.insert(setting.key, texts.cloned().collect());
+        }
+    }
+}
+
 impl FromArgMatches for Flags {
     fn from_arg_matches(matches: &ArgMatches) -> Result<Self, clap::Error> {
         let mut flags = Self::default();
@@ -157,11 +268,7 @@ impl FromArgMatches for Flags {
     }
 
     fn update_from_arg_matches(&mut self, matches: &ArgMatches) -> Result<(), clap::Error> {
-        for setting in ALL.iter().filter(|setting| setting.has_flag()) {
-            if let Some(texts) = matches.get_many::<String>(setting.key) {
-                self.0.insert(setting.key, texts.cloned().collect());
-            }
-        }
+        take(self, ALL.iter().filter(|setting| setting.has_flag()), matches);
         Ok(())
     }
 }
@@ -251,6 +358,12 @@ mod tests {
             "help_check_config",
             help(&["check-config"]).split("Listening:").next().expect("a part")
         );
+        insta::assert_snapshot!("help_policy", help(&["policy"]));
+        insta::assert_snapshot!("help_policy_init", help(&["policy", "init"]));
+        insta::assert_snapshot!(
+            "help_policy_check",
+            help(&["policy", "check"]).split("Listening:").next().expect("a part")
+        );
     }
 
     #[test]
@@ -268,13 +381,15 @@ mod tests {
         for shell in [Shell::Bash, Shell::Elvish, Shell::Fish, Shell::PowerShell, Shell::Zsh] {
             let mut script = Vec::new();
             completions(shell, &mut script).expect("a buffer takes everything");
-            assert!(String::from_utf8_lossy(&script).contains("introspection-cache"), "{shell}");
+            let script = String::from_utf8_lossy(&script);
+            assert!(script.contains("introspection-cache") && script.contains("scopes"), "{shell}");
         }
         let mut page = Vec::new();
         man(&mut page).expect("a buffer takes everything");
         let page = String::from_utf8_lossy(&page);
         assert!(page.starts_with(".ie"), "{page}");
         assert!(page.contains("MCP_BRIDGE_INTROSPECTION_CACHE"), "{page}");
+        assert!(page.contains("policy init") && page.contains("policy check") && page.contains("scopes"), "{page}");
         assert!(page.contains(".SH LIMITS") && page.contains(".SH EXAMPLES"), "{page}");
     }
 }

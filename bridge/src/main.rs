@@ -7,8 +7,9 @@ use std::{
 
 use clap::Parser as _;
 use mcp_bridge::{
-    cli::{self, Cli, Command},
+    cli::{self, Cli, Command, PolicyCommand},
     config::{self, raw::Flags},
+    policy_commands::{self, Check},
     serve,
 };
 
@@ -29,6 +30,7 @@ fn main() -> ExitCode {
     let ended = match Cli::parse().command {
         Command::Serve(flags) => run(&flags),
         Command::CheckConfig(flags) => check_config(&flags),
+        Command::Policy { command } => policy(command),
         Command::Completions { shell } => print(|out| cli::completions(shell, out)),
         Command::Man => print(cli::man),
     };
@@ -73,6 +75,27 @@ fn check_config(flags: &Flags) -> anyhow::Result<ExitCode> {
             complain(&problems.to_string());
             Ok(ExitCode::from(USAGE))
         }
+    }
+}
+
+fn policy(command: PolicyCommand) -> anyhow::Result<ExitCode> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let environment = std::env::vars_os();
+    let text = match command {
+        PolicyCommand::Init { output, flags } => {
+            runtime.block_on(policy_commands::init(&flags, environment, output.as_deref()))
+        }
+        PolicyCommand::Check { scopes, server, json, flags } => {
+            runtime.block_on(policy_commands::check(&flags, environment, &Check { scopes, server, json }))
+        }
+    };
+    match text {
+        Ok(text) => print(|out| out.write_all(text.as_bytes())),
+        Err(error) if error.is_setting() => {
+            complain(&format!("{:#}", anyhow::Error::from(error)));
+            Ok(ExitCode::from(USAGE))
+        }
+        Err(error) => Err(error.into()),
     }
 }
 

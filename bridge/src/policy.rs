@@ -111,6 +111,16 @@ impl Policy {
         Self { rules, default_scopes, all_scopes }
     }
 
+    /// The rules, in the order in which they were given.
+    pub fn rules(&self) -> &[Rule] {
+        &self.rules
+    }
+
+    /// What a request needs that no rule matches; `None` if that is denied.
+    pub fn default_scopes(&self) -> Option<&ScopeSet> {
+        self.default_scopes.as_ref()
+    }
+
     /// Every scope that any request may need, for metadata and challenges.
     pub fn scopes(&self) -> &ScopeSet {
         &self.all_scopes
@@ -121,8 +131,16 @@ impl Policy {
     /// # Errors
     /// [`Denied`] gives the request back, with everything a challenge has to name.
     pub fn permit<'a>(&self, token: &VerifiedToken, request: Request<'a>) -> Result<Permit<'a>, Box<Denied<'a>>> {
-        let needed = match self.subject(&request) {
-            Subject::Everybody => return Ok(Permit(request)),
+        match covered(token, self.needs(&request)) {
+            Ok(()) => Ok(Permit(request)),
+            Err(reason) => Err(Box::new(Denied { request, reason })),
+        }
+    }
+
+    /// The scopes that `request` needs, all together; `None` if none would help.
+    pub fn needs(&self, request: &Request<'_>) -> Option<ScopeSet> {
+        match self.subject(request) {
+            Subject::Everybody => Some(ScopeSet::default()),
             Subject::Unruled => self.default_scopes.clone(),
             Subject::Unreadable => self.default_scopes.as_ref().map(|_| self.all_scopes.clone()),
             Subject::Resources(uris) => {
@@ -136,10 +154,6 @@ impl Policy {
                 all
             }
             subject => self.needed(&subject),
-        };
-        match covered(token, needed) {
-            Ok(()) => Ok(Permit(request)),
-            Err(reason) => Err(Box::new(Denied { request, reason })),
         }
     }
 
@@ -360,7 +374,7 @@ fn same(found: &Value, wanted: &Value) -> bool {
 }
 
 /// Whether `text` fits `pattern`, in which `*` stands for any text, the empty one too.
-fn pattern_matches(pattern: &str, text: &str) -> bool {
+pub fn pattern_matches(pattern: &str, text: &str) -> bool {
     // Most patterns are plain names, and a star stands for itself too.
     if pattern == text {
         return true;

@@ -16,7 +16,7 @@ use crate::{
     },
     config::{
         Auth, Config, Limits, Loaded, LogFormat,
-        server::{Served, Server, Variable},
+        server::{self as server_settings, Served, Server, Variable},
     },
     http::{
         bounds::Bounds,
@@ -105,7 +105,7 @@ pub fn check(config: &Config) -> Result<(), ServeError> {
 
 /// What the settings say, or else: the calculator's own policy; one scope for everything that a
 /// command does.
-fn policy(server: &Server) -> Policy {
+pub(crate) fn policy(server: &Server) -> Policy {
     match (&server.policy, &server.served) {
         (Some(raw), _) => raw.policy(),
         (None, Served::Calculator) => in_process::policy(),
@@ -270,21 +270,8 @@ fn shown_name(server: &Server) -> &str {
 /// What answers the permitted requests of `server`.
 fn backend(server: &Server, limits: &Limits, undertaker: &Undertaker, metrics: &Arc<Metrics>) -> Arc<dyn Backend> {
     let Served::Command(command) = &server.served else { return Arc::new(InProcess) };
-    let (set, pass): (Vec<_>, Vec<_>) = command.environment.iter().partition(|variable| variable.value.is_some());
-    let pass: Vec<String> = pass.into_iter().map(|variable| variable.name.clone()).collect();
-    let value = |variable: &Variable| Some((variable.name.clone(), variable.value.as_ref()?.expose().clone()));
-    let set: Vec<(String, String)> = set.into_iter().filter_map(value).collect();
-    let program = Program {
-        name: server.name.clone(),
-        command: command.program.clone().into(),
-        arguments: command.arguments.iter().map(Into::into).collect(),
-        environment: Program::environment(std::env::vars_os(), &pass, &set),
-        working_dir: command.working_dir.clone(),
-        max_line_bytes: command.max_message_bytes,
-        grace: command.stop_grace,
-    };
     let settings = command::Settings {
-        program,
+        program: program(&server.name, command),
         isolation: command.isolation,
         pool: command.pool,
         pool_idle: command.pool_idle,
@@ -294,6 +281,23 @@ fn backend(server: &Server, limits: &Limits, undertaker: &Undertaker, metrics: &
         metrics: Arc::clone(metrics),
     };
     Arc::new(command::Command::new(settings, undertaker.clone()))
+}
+
+/// What to start for `command`, which the log calls `name`.
+pub(crate) fn program(name: &str, command: &server_settings::Command) -> Program {
+    let (set, pass): (Vec<_>, Vec<_>) = command.environment.iter().partition(|variable| variable.value.is_some());
+    let pass: Vec<String> = pass.into_iter().map(|variable| variable.name.clone()).collect();
+    let value = |variable: &Variable| Some((variable.name.clone(), variable.value.as_ref()?.expose().clone()));
+    let set: Vec<(String, String)> = set.into_iter().filter_map(value).collect();
+    Program {
+        name: name.to_owned(),
+        command: command.program.clone().into(),
+        arguments: command.arguments.iter().map(Into::into).collect(),
+        environment: Program::environment(std::env::vars_os(), &pass, &set),
+        working_dir: command.working_dir.clone(),
+        max_line_bytes: command.max_message_bytes,
+        grace: command.stop_grace,
+    }
 }
 
 /// The signals that a service manager sends.

@@ -22,6 +22,7 @@ mod modern;
 mod operations;
 mod origin;
 mod policy;
+mod policy_commands;
 mod secrecy;
 mod servers;
 mod startup;

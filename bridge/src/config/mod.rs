@@ -15,7 +15,7 @@ use url::Url;
 
 use crate::{
     config::{
-        problem::Problems,
+        problem::{Problem, Problems},
         raw::{Flags, Raw},
         report::Report,
         resolver::Resolver,
@@ -65,16 +65,66 @@ pub fn load(flags: &Flags, environment: impl IntoIterator<Item = (OsString, OsSt
     let mut problems = Vec::new();
     let raw = Raw::gather(flags, environment, &mut problems);
     let mut resolver = Resolver::new(&raw, problems);
-    let config = resolve::config(&mut resolver);
+    let config = resolve::resolve(&mut resolver).config;
     if !raw.file_is_read {
         // What seems to be missing may be in the file.
-        resolver.problems.retain(|problem| problem.place.is_some());
+        resolver.problems.retain(is_written);
     }
     let report = Report { rows: resolver.rows(), servers: servers::rows(&mut resolver) };
     match config {
         Some(config) if resolver.problems.is_empty() => Ok(Loaded { config, warnings: resolver.warnings, report }),
         _ => Err(Problems(resolver.problems)),
     }
+}
+
+/// What is served, as far as somebody has to know it who serves nothing.
+#[derive(Debug)]
+pub struct LoadedServers {
+    /// What is served; at least one.
+    pub servers: Vec<Server>,
+    /// What goes to stderr.
+    pub log: Log,
+    /// What is allowed and worth a second look; for the log, each on a line of its own.
+    pub warnings: Vec<String>,
+}
+
+/// Reads all settings as [`load`] does, for those who serve nothing: what is missing does not matter,
+/// above all who decides about tokens. What is written has to be right all the same.
+///
+/// # Errors
+/// Everything that is wrong, not only the first.
+pub fn load_servers(
+    flags: &Flags,
+    environment: impl IntoIterator<Item = (OsString, OsString)>,
+) -> Result<LoadedServers, Problems> {
+    let mut problems = Vec::new();
+    let raw = Raw::gather(flags, environment, &mut problems);
+    let mut resolver = Resolver::new(&raw, problems);
+    let resolve::Resolved { servers, log, .. } = resolve::resolve(&mut resolver);
+    resolver.problems.retain(is_written);
+    match servers {
+        Some(servers) if resolver.problems.is_empty() => {
+            Ok(LoadedServers { servers, log, warnings: resolver.warnings })
+        }
+        _ => Err(Problems(resolver.problems)),
+    }
+}
+
+/// The command that flags and environment describe, as [`load_servers`] reads them; no file is read.
+///
+/// # Errors
+/// Everything that is wrong, not only the first.
+pub fn load_command(
+    flags: &Flags,
+    environment: impl IntoIterator<Item = (OsString, OsString)>,
+) -> Result<LoadedServers, Problems> {
+    let file = settings::CONFIG.variable();
+    load_servers(flags, environment.into_iter().filter(|(name, _)| *name != *file))
+}
+
+/// Whether the problem is with something that was written; else something is missing.
+fn is_written(problem: &Problem) -> bool {
+    problem.place.is_some()
 }
 
 impl fmt::Display for Loaded {

@@ -34,6 +34,10 @@ impl fmt::Debug for Flags {
     }
 }
 
+/// The flags that say what a command is and how it is started, and how to log.
+#[derive(Clone, Debug, Default)]
+pub struct CommandFlags(pub Flags);
+
 /// What one source says, by the setting's key.
 pub(super) type Layer<T> = BTreeMap<&'static str, T>;
 

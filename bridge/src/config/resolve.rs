@@ -9,12 +9,23 @@ use crate::config::{
     auth::auth,
     parse,
     resolver::{Resolver, warn_if_readable_by_all},
+    server::Server,
     servers::servers,
     settings as s,
 };
 
-/// Makes the configuration. `None` only when there is a problem; there may be problems anyway.
-pub(super) fn config(r: &mut Resolver<'_>) -> Option<Config> {
+/// What the settings come to. A part is `None` only when there is a problem; there may be problems anyway.
+pub(super) struct Resolved {
+    /// All of it.
+    pub(super) config: Option<Config>,
+    /// What is served, also where nothing says who may use it.
+    pub(super) servers: Option<Vec<Server>>,
+    /// What goes to stderr.
+    pub(super) log: Log,
+}
+
+/// Makes the configuration.
+pub(super) fn resolve(r: &mut Resolver<'_>) -> Resolved {
     let listen = r.value(&s::LISTEN, parse::address);
     let public_url = r.value(&s::PUBLIC_URL, parse::line);
     let auth = auth(r);
@@ -36,10 +47,10 @@ pub(super) fn config(r: &mut Resolver<'_>) -> Option<Config> {
             metrics_exposure(r, listen, metrics);
         }
     }
-    Some(Config {
-        listen: listen?,
+    let resolved = |((listen, auth), servers)| Config {
+        listen,
         public_url,
-        auth: auth?,
+        auth,
         allowed_origins,
         allowed_hosts,
         trusted_proxies,
@@ -48,8 +59,9 @@ pub(super) fn config(r: &mut Resolver<'_>) -> Option<Config> {
         metrics_listen,
         audit,
         log,
-        servers: servers?,
-    })
+        servers,
+    };
+    Resolved { config: listen.zip(auth).zip(servers.clone()).map(resolved), servers, log }
 }
 
 /// Checks who can connect against who is let in.

@@ -237,6 +237,17 @@ settings! {
 pub(super) static OF_COMMANDS: [&Setting; 9] =
     [&WORKING_DIR, &ENV, &ISOLATION, &POOL, &MAX_CHILDREN, &POOL_IDLE, &START_TIMEOUT, &STOP_GRACE, &MAX_MESSAGE_BYTES];
 
+/// Whether it matters when a command is only asked what it offers.
+pub(crate) fn is_for_asking(setting: &Setting) -> bool {
+    is_for_starting(setting) || [&LOG_LEVEL, &LOG_FORMAT].iter().any(|known| known.key == setting.key)
+}
+
+/// Whether it says what a command is and how it is started.
+pub(crate) fn is_for_starting(setting: &Setting) -> bool {
+    let all = [&COMMAND, &WORKING_DIR, &ENV, &START_TIMEOUT, &STOP_GRACE, &MAX_MESSAGE_BYTES];
+    all.iter().any(|known| known.key == setting.key)
+}
+
 /// Whether each `[[server]]` may have its own.
 pub(super) fn is_per_server(setting: &Setting) -> bool {
     let others = [&PATH, &COMMAND, &FILTER_LISTS, &DENIAL, &LEGACY_SSE, &RESOURCE_NAME, &RESOURCE_DOCUMENTATION];

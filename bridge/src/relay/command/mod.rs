@@ -8,6 +8,7 @@ mod kept;
 mod listen;
 mod modern;
 mod native;
+pub mod offer;
 mod opening;
 mod out;
 mod outbox;

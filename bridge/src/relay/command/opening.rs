@@ -83,7 +83,7 @@ async fn initialize(link: &Link, params: &str, by: Instant) -> Result<Bytes, Str
     }
 }
 
-fn discover_params() -> String {
+pub(super) fn discover_params() -> String {
     let version = mcp_calculator::server::MODERN_VERSION;
     format!(
         r#"{{"_meta":{{"{}":"{version}","{}":{OURSELVES},"{}":{{}}}}}}"#,
@@ -93,12 +93,12 @@ fn discover_params() -> String {
     )
 }
 
-async fn ask(link: &Link, method: &str, params: String) -> Result<Exchange, Ended> {
+pub(super) async fn ask(link: &Link, method: &str, params: String) -> Result<Exchange, Ended> {
     let outgoing = Outgoing { method, client_id: "0", progress_token: None, takes_strays: false, cancellable: false };
     link.request(outgoing, |_| Some(params)).await
 }
 
-async fn answer(mut exchange: Exchange, by: Instant) -> Result<Result<Bytes, Bytes>, String> {
+pub(super) async fn answer(mut exchange: Exchange, by: Instant) -> Result<Result<Bytes, Bytes>, String> {
     loop {
         match timeout_at(by, exchange.next()).await {
             Ok(Event::Answer(outcome)) => return Ok(outcome),
@@ -111,7 +111,7 @@ async fn answer(mut exchange: Exchange, by: Instant) -> Result<Result<Bytes, Byt
 }
 
 /// An error object's code and message, cut short.
-fn shown_error(error: &[u8]) -> String {
+pub(super) fn shown_error(error: &[u8]) -> String {
     let error: serde_json::Value = serde_json::from_slice(error).unwrap_or_default();
     let message = error.get("message").and_then(serde_json::Value::as_str).unwrap_or_default();
     format!("error {} {}", error.get("code").unwrap_or(&serde_json::Value::Null), shown(message))
@@ -166,14 +166,14 @@ pub(super) async fn probe(children: &Arc<Children>) -> Result<(Eras, Vec<Child>)
     Ok((eras, usable))
 }
 
-enum First {
+pub(super) enum First {
     Modern(Bytes),
     Legacy(Bytes),
     Neither(String),
 }
 
 /// What a fresh child turns out to be (MCP 2026-07-28, stdio, "Backward Compatibility").
-async fn first_era(link: &Link, by: Instant) -> First {
+pub(super) async fn first_era(link: &Link, by: Instant) -> First {
     let discovering = match ask(link, "server/discover", discover_params()).await {
         Ok(exchange) => exchange,
         Err(ended) => return First::Neither(ended.to_string()),
