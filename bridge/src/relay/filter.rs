@@ -4,18 +4,23 @@ use serde_json::value::RawValue;
 
 use crate::{
     backend::Answer,
-    message::{INTERNAL_ERROR, Message, Object, quoted, text},
+    message::{INTERNAL_ERROR, Message, Object, Response, quoted, text},
 };
 
 /// An answer to `tools/list` without the tools whose name `keep` refuses; an error stays as it is,
 /// and what cannot be read becomes one.
 pub fn answer(answer: Answer, keep: impl Fn(&str) -> bool) -> Answer {
-    let Ok(Message::Response(response)) = Message::parse(&answer.message) else { return answer };
-    let Ok(result) = response.outcome else { return answer };
-    let id = response.id.as_json();
-    match tools(result.get(), keep) {
-        Some(result) => Answer::result(id, &result),
-        None => Answer::error(id, INTERNAL_ERROR, "Internal error: the server's list of tools cannot be read", None),
+    if answer.error.is_some() {
+        return answer;
+    }
+    let unreadable =
+        |id| Answer::error(id, INTERNAL_ERROR, "Internal error: the server's list of tools cannot be read", None);
+    match Message::parse(&answer.message) {
+        Ok(Message::Response(Response { id, outcome: Ok(result) })) => match tools(result.get(), keep) {
+            Some(result) => Answer::result(id.as_json(), &result),
+            None => unreadable(id.as_json()),
+        },
+        _ => unreadable("null"),
     }
 }
 

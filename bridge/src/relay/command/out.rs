@@ -24,9 +24,16 @@ const LIFE_EXTENDS: u32 = 60;
 pub(super) struct Out {
     id: String,
     items: mpsc::Sender<Item>,
-    /// When the request has taken too long; `None` while it is somebody else's turn.
-    deadline: watch::Sender<Option<Instant>>,
+    clock: watch::Sender<Clock>,
     timeout: Duration,
+}
+
+/// When a request has taken too long.
+#[derive(Clone, Copy)]
+struct Clock {
+    due: Instant,
+    /// Answers that the server waits for; the clock stands still meanwhile.
+    turns_of_client: usize,
 }
 
 /// What happens to a request whose client is gone.
@@ -56,15 +63,15 @@ where
     let unlimited = timeout.is_none();
     let timeout = timeout.unwrap_or(Duration::from_secs(60));
     let now = Instant::now();
-    let (deadline, mut due) = watch::channel((!unlimited).then(|| now + timeout));
+    let (clock, mut watched) = watch::channel(Clock { due: now + timeout, turns_of_client: 0 });
     let last = now + timeout * LIFE_EXTENDS;
     tasks.spawn(async move {
         let client = items.clone();
-        let out = Out { id: id.clone(), items, deadline, timeout };
+        let out = Out { id: id.clone(), items, clock, timeout };
         tokio::select! {
             () = work(out) => {}
             () = client.closed(), if gone == Gone::Cancels => {}
-            () = passed(&mut due, last), if !unlimited => {
+            () = passed(&mut watched, last), if !unlimited => {
                 let answer = Item::Last(Answered::TimedOut(late(&id, timeout)));
                 // The client may be the one that is slow.
                 let _ = tokio::time::timeout(timeout, client.send(answer)).await;
@@ -74,15 +81,14 @@ where
     reply
 }
 
-/// Waits until the deadline, wherever it is moved, or `last` has passed.
-async fn passed(due: &mut watch::Receiver<Option<Instant>>, last: Instant) {
+/// Waits until the request is due, however that changes, or `last` has passed.
+async fn passed(clock: &mut watch::Receiver<Clock>, last: Instant) {
     loop {
-        let until = due.borrow_and_update().map_or(last, |due| due.min(last));
+        let Clock { due, turns_of_client } = *clock.borrow_and_update();
+        let until = if turns_of_client > 0 { last } else { due.min(last) };
         tokio::select! {
             () = tokio::time::sleep_until(until) => return,
-            changed = due.changed() => if changed.is_err() {
-                std::future::pending::<()>().await;
-            },
+            Ok(()) = clock.changed() => {}
         }
     }
 }
@@ -95,19 +101,15 @@ impl Out {
 
     /// Passes a message on, which is a sign of life. `false` when the client is gone.
     pub(super) async fn message(&self, message: Bytes) -> bool {
-        self.deadline.send_if_modified(|deadline| {
-            let moved = deadline.is_some();
-            *deadline = deadline.map(|_| Instant::now() + self.timeout);
-            moved
-        });
+        self.clock.send_modify(|clock| clock.due = Instant::now() + self.timeout);
         self.items.send(Item::Message(message)).await.is_ok()
     }
 
     /// The server waits for the client until what is returned is dropped; its time stands still
     /// meanwhile.
     pub(super) fn turn_of_client(&self) -> Turn {
-        let unlimited = self.deadline.send_replace(None).is_none();
-        Turn { deadline: (!unlimited).then(|| self.deadline.clone()), timeout: self.timeout }
+        self.clock.send_modify(|clock| clock.turns_of_client += 1);
+        Turn { clock: self.clock.clone(), timeout: self.timeout }
     }
 
     /// Answers with what a server said.
@@ -132,15 +134,16 @@ impl Out {
 
 /// The client's turn.
 pub(super) struct Turn {
-    deadline: Option<watch::Sender<Option<Instant>>>,
+    clock: watch::Sender<Clock>,
     timeout: Duration,
 }
 
 impl Drop for Turn {
     fn drop(&mut self) {
-        if let Some(deadline) = &self.deadline {
-            deadline.send_replace(Some(Instant::now() + self.timeout));
-        }
+        self.clock.send_modify(|clock| {
+            clock.turns_of_client -= 1;
+            clock.due = Instant::now() + self.timeout;
+        });
     }
 }
 
@@ -154,4 +157,71 @@ pub(super) fn late(id: &str, timeout: Duration) -> Answer {
 pub(super) fn lost(id: &str, ended: &Ended) -> Answer {
     let text = format!("Internal error: the server ended before it answered: {ended}; try again");
     Answer::error(id, INTERNAL_ERROR, &text, None)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TIMEOUT: Duration = Duration::from_secs(60);
+
+    /// When a request is answered as too late whose task does `work`, in seconds from its start.
+    async fn late_after<F: Future<Output = ()> + Send>(work: impl FnOnce(Out) -> F + Send + 'static) -> u64 {
+        let begun = Instant::now();
+        let mut reply = start(&TaskTracker::new(), "1".into(), Some(TIMEOUT), Gone::Cancels, work);
+        loop {
+            match reply.recv().await {
+                Some(Item::Message(_)) => {}
+                Some(Item::Last(Answered::TimedOut(_))) => return begun.elapsed().as_secs(),
+                other => panic!("{other:?}"),
+            }
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn silence_is_too_late_and_life_is_not() {
+        let silent = late_after(|_out| std::future::pending()).await;
+        assert_eq!(silent, 60);
+        let lively = late_after(|out| async move {
+            tokio::time::sleep(Duration::from_secs(50)).await;
+            out.message("{}".into()).await;
+            std::future::pending::<()>().await;
+        });
+        assert_eq!(lively.await, 110);
+        let endless = late_after(|out| async move {
+            loop {
+                tokio::time::sleep(Duration::from_secs(50)).await;
+                out.message("{}".into()).await;
+            }
+        });
+        assert_eq!(endless.await, 60 * u64::from(LIFE_EXTENDS));
+    }
+
+    /// The first answer must not start the clock while a person still writes the second.
+    #[tokio::test(start_paused = true)]
+    async fn the_clock_stands_still_until_the_client_has_answered_everything() {
+        let asked = late_after(|out| async move {
+            let turns = [out.turn_of_client(), out.turn_of_client()];
+            for turn in turns {
+                tokio::time::sleep(Duration::from_secs(200)).await;
+                drop(turn);
+            }
+            std::future::pending::<()>().await;
+        });
+        assert_eq!(asked.await, 460);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_is_gone_cancels_or_not() {
+        for (gone, expected) in [(Gone::Cancels, false), (Gone::GoesOn, true)] {
+            let tasks = TaskTracker::new();
+            let (done, mut is_done) = mpsc::channel(1);
+            let reply = start(&tasks, "1".into(), Some(TIMEOUT), gone, move |_out| async move {
+                tokio::time::sleep(Duration::from_secs(1)).await;
+                let _ = done.send(()).await;
+            });
+            drop(reply);
+            assert_eq!(is_done.recv().await.is_some(), expected);
+        }
+    }
 }
