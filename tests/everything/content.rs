@@ -25,10 +25,8 @@ pub(crate) fn prompts(server: &Server) -> Value {
         json!({ "name": "test_prompt_with_embedded_resource", "description": "A resource and a text",
             "arguments": [argument("resourceUri")] }),
         json!({ "name": "test_prompt_with_image", "description": "An image and a text" }),
+        json!({ "name": crate::rounds::PROMPT, "description": "Asks for its context first" }),
     ];
-    if server.era == crate::Era::Modern {
-        prompts.push(json!({ "name": crate::rounds::PROMPT, "description": "Asks for its context first" }));
-    }
     if server.more_prompts.load(SeqCst) {
         prompts.push(json!({ "name": "appeared", "description": "Comes and goes with test_trigger_prompt_change" }));
     }
