@@ -144,6 +144,30 @@ fn every_sdk_with_everything(era: &str) {
     });
 }
 
+#[cfg(target_os = "linux")]
+#[test]
+fn every_sdk_with_the_official_server_whose_tree_ends_with_the_bridge() {
+    use crate::driver::{file, node_itself};
+
+    let script = file("node_modules/@modelcontextprotocol/server-everything/dist/index.js");
+    let node = node_itself();
+    let paths = [&node, &script].map(|path| path.to_str().expect("a path of ours"));
+    let mark = format!("official-server-{}", std::process::id());
+    let files = Scratch::new();
+    // As npx starts it: a shell that waits for it.
+    let command = ["/bin/sh", "-c", r#""$0" "$1" stdio; exit $?"#, paths[0], paths[1]];
+    let mut bridge = serving(&files).flag("--env", format!("MARK={mark}")).command_to_serve(&command).spawn();
+    for mut client in every_sdk("official-server") {
+        let steps = transcript(client.arg(bridge.url()));
+        assert_eq!(named(&steps, "progress").count(), 1);
+    }
+    let needle = format!("MARK={mark}");
+    assert!(processes_with(&needle) >= 2, "a shell and a server at least");
+    bridge.sigterm();
+    assert!(bridge.wait().success());
+    assert_eq!(processes_with(&needle), 0, "the tree is gone");
+}
+
 /// A bridge that lets everybody in and serves a command, one for each session.
 fn serving(files: &Scratch) -> CommandLine {
     let policy = files.file("bridge.toml", "[policy]\ndefault_scopes = []\n");
@@ -164,6 +188,15 @@ fn every_sdk(name: &str) -> Vec<Command> {
         clients.push(client);
     }
     clients
+}
+
+/// How many processes have `variable` in their environment.
+#[cfg(target_os = "linux")]
+fn processes_with(variable: &str) -> usize {
+    let entries = std::fs::read_dir("/proc").expect("a proc file system").flatten();
+    // Others' processes are not ours to read, and some have ended by now.
+    let environments = entries.filter_map(|entry| std::fs::read(entry.path().join("environ")).ok());
+    environments.filter(|all| all.split(|byte| *byte == 0).any(|one| one == variable.as_bytes())).count()
 }
 
 /// A bridge that lets everybody in.
