@@ -1,13 +1,16 @@
 //! Tools, and a prompt, that need input from the client: a modern one gives it in another round, a
 //! legacy one answers requests of ours meanwhile.
 
-use std::hash::{DefaultHasher, Hash, Hasher};
+use std::{
+    hash::{DefaultHasher, Hash, Hasher},
+    time::Duration,
+};
 
 use serde_json::{Value, json};
 
 use crate::{
     content,
-    server::{Call, Era},
+    server::{Call, Era, PATIENCE},
     tools::{Tool, fail, say, schema},
     wire::{Failure, Object, Outcome, Reply, field},
 };
@@ -47,10 +50,22 @@ pub(crate) const TOOLS: &[Tool] = &[
         let can: Vec<_> = all.into_iter().filter(|(_, request)| call.client_can(capability(request))).collect();
         round(call, &can, None, |inputs| format!("inputs: {}", inputs.len()))
     }),
-    Tool::new("test_streaming_elicitation", "Reports progress, then asks for a name", |call| {
+    Tool::new("test_streaming_elicitation", "Reports progress, asks for a name, and reports again", |call| {
         call.progress(1, 2);
-        round(call, &[("user_name", name("What is your name?"))], None, |_| "Done.".to_owned())
+        round(call, &[("user_name", name("What is your name?"))], None, |_| {
+            call.progress(2, 2);
+            "Done.".to_owned()
+        })
     }),
+    Tool::new("withdraw", "Asks for as many names and does not wait for them, which only legacy servers can", |call| {
+        let question = name("What is your name?");
+        let times = call.argument("times").filter(|_| call.server.era == Era::Legacy).unwrap_or(0);
+        for _ in 0..times {
+            call.ask(&[&question], Duration::ZERO)?;
+        }
+        say(&format!("withdrawn: {times}"))
+    })
+    .takes(|| schema(json!({ "times": { "type": "integer" } }), &[])),
     Tool::new("test_missing_capability", "Needs a client with sampling", |call| {
         read_by_model(call, declared(call, "sampling").and_then(|()| say("The client has sampling.")))
     }),
@@ -109,7 +124,7 @@ fn ask(call: &Call, questions: &[(&str, Value)], number: Option<u64>) -> Result<
     if call.server.era == Era::Legacy {
         let requests: Vec<&Value> = questions.iter().map(|(_, question)| question).collect();
         let refused = |error| Failure::error(-32603, &format!("the client refused: {error}"));
-        let answers: Result<Vec<Value>, Value> = call.ask(&requests)?.into_iter().collect();
+        let answers: Result<Vec<Value>, Value> = call.ask(&requests, PATIENCE)?.into_iter().collect();
         return answers.map(Answers::All).map_err(refused);
     }
     let came_back = state(&call.params, &call.name)?;

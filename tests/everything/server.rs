@@ -19,7 +19,7 @@ use crate::{
 };
 
 /// How long a tool waits for the client's answer.
-const PATIENCE: Duration = Duration::from_secs(60);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
 const LEVELS: [&str; 8] = ["debug", "info", "notice", "warning", "error", "critical", "alert", "emergency"];
 
@@ -226,8 +226,9 @@ impl Call {
         }
     }
 
-    /// Sends requests to the client (legacy era only), all at once, and waits for all its answers.
-    pub(crate) fn ask(&self, requests: &[&Value]) -> Result<Vec<Result<Value, Value>>, Failure> {
+    /// Sends requests to the client (legacy era only), all at once, and waits for all its answers;
+    /// what is not answered within `patience` is withdrawn.
+    pub(crate) fn ask(&self, requests: &[&Value], patience: Duration) -> Result<Vec<Result<Value, Value>>, Failure> {
         // Numbers that the client's own ids have too: the two directions do not share them.
         let number = || self.server.last_asked.fetch_add(1, SeqCst) + 1;
         let numbers: Vec<u64> = requests.iter().map(|_| number()).collect();
@@ -239,7 +240,7 @@ impl Call {
         let mut answers = HashMap::new();
         let mut is_cancelled = false;
         while answers.len() < numbers.len() {
-            match self.events.recv_timeout(PATIENCE) {
+            match self.events.recv_timeout(patience) {
                 Ok(Event::Answer(number, answer)) => _ = answers.insert(number, answer),
                 other => {
                     is_cancelled = other.is_ok();

@@ -105,12 +105,14 @@ impl Pipe {
                 let Some((notes, written)) = found else { return };
                 (notes, notice(Some(written.into())))
             }
-            "notifications/cancelled" => {
-                let id = params.members.get("requestId").and_then(our_id);
-                if id.is_some_and(|id| self.table().settle(id, Settled::Closed)) {
-                    return;
-                }
-                self.audience.listener().notified(Notice { method: method.to_owned(), params: written() });
+            // Subscriptions apart, a child withdraws a question of its own, and numbers those as it likes.
+            "notifications/cancelled"
+                if params
+                    .members
+                    .get("requestId")
+                    .and_then(our_id)
+                    .is_some_and(|id| self.table().end_subscription(id)) =>
+            {
                 return;
             }
             _ => match params.meta.get(SUBSCRIPTION_ID).map(our_id) {

@@ -22,6 +22,8 @@ pub(super) struct Open {
     pub(super) client_id: String,
     pub(super) progress_token: Option<String>,
     pub(super) takes_strays: bool,
+    /// Whether the child may end it without an answer.
+    pub(super) is_subscription: bool,
 }
 
 #[derive(Default)]
@@ -53,6 +55,11 @@ impl Table {
         let open = self.open.remove(&id);
         // Whoever waited may have left this moment.
         open.map(|open| open.answer.send(settled)).is_some()
+    }
+
+    /// Ends a subscription without an answer; whether it was one, and open.
+    pub(super) fn end_subscription(&mut self, id: u64) -> bool {
+        self.get(id).is_some_and(|open| open.is_subscription) && self.settle(id, Settled::Closed)
     }
 
     pub(super) fn get(&self, id: u64) -> Option<&Open> {

@@ -131,6 +131,8 @@ impl Served {
         };
         loop {
             match exchange.next().await {
+                // Of no subscription, so of nothing that the client knows.
+                Event::Note(Note::Notice(notice)) if notice.method == "notifications/cancelled" => {}
                 Event::Note(Note::Notice(notice)) => {
                     out.message(notice.message()).await;
                 }
@@ -196,6 +198,7 @@ impl Served {
     async fn follow(&self, request: &Modern, child: Arc<Child>, mut exchange: Exchange, out: &Out) {
         let method = request.ask.method.as_str();
         let mut questions: Vec<(String, Asked)> = Vec::new();
+        let mut number = 0;
         loop {
             let event = if questions.is_empty() {
                 exchange.next().await
@@ -207,14 +210,17 @@ impl Served {
             };
             match event {
                 Event::Note(Note::Notice(notice)) => {
-                    if request.hears(&notice) {
+                    if let Some(withdrawn) = notice.withdrawn() {
+                        questions.retain(|(_, asked)| asked.id != withdrawn);
+                    } else if request.hears(&notice) {
                         out.message(notice.message()).await;
                     }
                 }
                 Event::Note(Note::Asked(asked)) => {
                     let params = asked.params.as_deref().and_then(|params| std::str::from_utf8(params).ok());
                     if may_ask(method) && can_be_asked(&asked.method, params, &request.capabilities) {
-                        questions.push((format!("{}-{}", asked.method, questions.len() + 1), asked));
+                        number += 1;
+                        questions.push((format!("{}-{number}", asked.method), asked));
                     } else {
                         let _ = child.link().refuse(&asked, "the client has not declared that it can do this").await;
                     }
