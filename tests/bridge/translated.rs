@@ -11,6 +11,22 @@ use crate::{
     everything::example,
 };
 
+/// A client that has a token for progress in each of its requests, as the SDKs do, knows no other.
+#[test]
+fn progress_after_a_question_is_not_lost_under_an_old_token() {
+    let bridge = serving("legacy");
+    let first = ask(&bridge, "test_streaming_elicitation", "first", &json!({}));
+    assert_eq!(progress(&first), [("first".into(), 1)]);
+    let (state, key) = question(last(&first));
+    let retry = json!({
+        "requestState": state,
+        "inputResponses": { key: { "action": "accept", "content": { "name": "Ada" } } },
+    });
+    let second = ask(&bridge, "test_streaming_elicitation", "second", &retry);
+    assert_eq!(progress(&second), [("second".into(), 2)]);
+    assert_eq!(mcp::text(last(&second)), "Done.");
+}
+
 /// A server's ids are its own: the number of a question that it withdraws may be that of a call.
 #[test]
 fn call_is_answered_although_its_server_withdraws_a_question_of_the_same_number() {
@@ -40,6 +56,18 @@ fn serving(era: &str) -> Bridge {
     line.command_to_serve(&[program.to_str().expect("a path of ours"), "--era", era]).spawn()
 }
 
+/// Calls a tool as a modern client that can fill in forms; gives all that comes back.
+fn ask(bridge: &Bridge, tool: &str, token: &str, more: &Value) -> Vec<Value> {
+    let mut meta = mcp::meta();
+    meta["io.modelcontextprotocol/clientCapabilities"] = json!({ "elicitation": {} });
+    meta["progressToken"] = token.into();
+    let mut params = json!({ "name": tool, "arguments": {}, "_meta": meta });
+    for (key, value) in more.as_object().expect("an object") {
+        params[key] = value.clone();
+    }
+    messages(&bridge.send(&mcp::modern("tools/call", params)).expect(200, tool))
+}
+
 /// The messages of a JSON answer or of an event stream, in order.
 fn messages(response: &Response) -> Vec<Value> {
     if !response.header("Content-Type").is_some_and(|kind| kind.starts_with("text/event-stream")) {
@@ -51,4 +79,20 @@ fn messages(response: &Response) -> Vec<Value> {
 
 fn last(messages: &[Value]) -> &Value {
     messages.last().expect("an answer")
+}
+
+/// The token and the value of every report.
+fn progress(messages: &[Value]) -> Vec<(Value, u64)> {
+    let reports = messages.iter().filter(|message| message["method"] == "notifications/progress");
+    let report = |params: &Value| (params["progressToken"].clone(), params["progress"].as_u64().unwrap_or_default());
+    reports.map(|message| report(&message["params"])).collect()
+}
+
+/// The state and the one key of an answer that asks.
+fn question(answer: &Value) -> (String, String) {
+    let result = &answer["result"];
+    let keys: Vec<&String> =
+        result["inputRequests"].as_object().map(|asked| asked.keys().collect()).unwrap_or_default();
+    assert_eq!(keys.len(), 1, "{answer}");
+    (result["requestState"].as_str().expect("a state").to_owned(), keys[0].clone())
 }

@@ -25,7 +25,7 @@ use crate::{
     relay::translate::{
         errors::{modern_error, url_questions},
         input::{InputRequest, can_be_asked, input_required, input_response, may_ask, modern_question, request_state},
-        messages::LogLevel,
+        messages::{LogLevel, restore_progress},
         requests::{Route, fingerprint, route},
         results::{complete_result, server_info},
         subscriptions::{Listen, listen_filter, listen_result},
@@ -212,7 +212,9 @@ impl Served {
                 Event::Note(Note::Notice(notice)) => {
                     if let Some(withdrawn) = notice.withdrawn() {
                         questions.retain(|(_, asked)| asked.id != withdrawn);
-                    } else if request.hears(&notice) {
+                    } else if request.hears(&notice)
+                        && let Some(notice) = request.own(notice)
+                    {
                         out.message(notice.message()).await;
                     }
                 }
@@ -360,6 +362,17 @@ impl Modern {
                 crate::relay::translate::messages::place(method) == crate::relay::translate::messages::Place::Request
             }
         }
+    }
+
+    /// A notification as this request's client knows it: progress during a retry comes under the
+    /// token of the first attempt, and is nobody's if the retry has none.
+    fn own(&self, notice: Notice) -> Option<Notice> {
+        if self.state.is_none() || notice.method != "notifications/progress" {
+            return Some(notice);
+        }
+        let params = notice.params.as_deref().and_then(|params| std::str::from_utf8(params).ok())?;
+        let params = Some(restore_progress(params, self.ask.progress_token.as_deref()?).into());
+        Some(Notice { params, ..notice })
     }
 }
 
