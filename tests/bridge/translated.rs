@@ -27,12 +27,26 @@ fn progress_after_a_question_is_not_lost_under_an_old_token() {
     assert_eq!(mcp::text(last(&second)), "Done.");
 }
 
+/// Whoever is told that they are subscribed waits for changes, and does not ask again.
+#[test]
+fn subscription_that_the_server_does_not_grant_is_no_success() {
+    for era in ["legacy", "modern"] {
+        let bridge = serving(era);
+        let session = session(&bridge, &json!({}));
+        for (uri, is_granted) in [("test://watched-resource", true), ("test://static-text", false)] {
+            let subscribe =
+                json!({ "jsonrpc": "2.0", "id": 2, "method": "resources/subscribe", "params": { "uri": uri } });
+            let answer = messages(&bridge.send(&mcp::legacy(&session, &subscribe)).expect(200, uri));
+            assert_eq!(last(&answer).get("result").is_some(), is_granted, "{era} {uri}: {answer:?}");
+        }
+    }
+}
+
 /// A server's ids are its own: the number of a question that it withdraws may be that of a call.
 #[test]
 fn call_is_answered_although_its_server_withdraws_a_question_of_the_same_number() {
     let bridge = serving("legacy");
-    let opened = bridge.send(&mcp::initialize(mcp::LEGACY)).expect(200, "initialize");
-    let session = opened.header("Mcp-Session-Id").expect("a session").to_owned();
+    let session = session(&bridge, &json!({ "elicitation": {} }));
     let call = json!({
         "jsonrpc": "2.0", "id": 7, "method": "tools/call",
         "params": { "name": "withdraw", "arguments": { "times": 5 } },
@@ -54,6 +68,18 @@ fn serving(era: &str) -> Bridge {
     let program = example("everything");
     let line = CommandLine::serve().flag("--auth", "none").flag("--config", policy).flag("--isolation", "session");
     line.command_to_serve(&[program.to_str().expect("a path of ours"), "--era", era]).spawn()
+}
+
+/// A session of a legacy client with these capabilities.
+fn session(bridge: &Bridge, capabilities: &Value) -> String {
+    let client = json!({ "name": "black-box", "version": "1.0.0" });
+    let params = json!({ "protocolVersion": mcp::LEGACY, "capabilities": capabilities, "clientInfo": client });
+    let initialize = json!({ "jsonrpc": "2.0", "id": 1, "method": "initialize", "params": params });
+    let opened = bridge.send(&mcp::post().json(&initialize)).expect(200, "initialize");
+    let session = opened.header("Mcp-Session-Id").expect("a session").to_owned();
+    let ready = json!({ "jsonrpc": "2.0", "method": "notifications/initialized" });
+    bridge.send(&mcp::legacy(&session, &ready)).expect(202, "initialized");
+    session
 }
 
 /// Calls a tool as a modern client that can fill in forms; gives all that comes back.

@@ -16,6 +16,9 @@ pub(crate) const PNG: &str =
 /// Two samples of silence.
 pub(crate) const WAV: &str = "UklGRiYAAABXQVZFZm10IBAAAAABAAEAQB8AAEAfAAABAAgAZGF0YQIAAACAgA==";
 
+/// Nobody can subscribe to it.
+pub(crate) const UNWATCHED: &str = "test://static-text";
+
 pub(crate) fn prompts(server: &Server) -> Value {
     let argument = |name: &str| json!({ "name": name, "description": "A test argument", "required": true });
     let mut prompts = vec![

@@ -53,7 +53,11 @@ fn answer(server: &Server, method: &str, params: &Object) -> Outcome {
             json!({ "contents": content::read(&uri).ok_or_else(missing)? })
         }
         "resources/subscribe" => {
-            held(&server.subscribed).insert(uri(params)?);
+            let uri = uri(params)?;
+            if uri == content::UNWATCHED {
+                return Err(Failure::error(-32602, "nobody can subscribe to that"));
+            }
+            held(&server.subscribed).insert(uri);
             json!({})
         }
         "resources/unsubscribe" => {

@@ -116,6 +116,9 @@ fn listen(server: &Server, id: &str, params: &Object) -> Result<(), Failure> {
             filter[key] = wanted[key].clone();
         }
     }
+    if let Some(uris) = filter["resourceSubscriptions"].as_array_mut() {
+        uris.retain(|uri| uri != content::UNWATCHED);
+    }
     let listener = Listener { id: id.to_owned(), filter };
     // Under the lock: nothing else may come before the acknowledgement.
     let mut listeners = held(&server.listeners);

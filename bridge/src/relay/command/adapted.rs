@@ -43,7 +43,7 @@ use crate::{
             messages::{LogLevel, Place, place},
             requests::{Route, route},
             results::plain_result,
-            subscriptions::{Listen, all_lists, grantable, listen_params, unsubscribed},
+            subscriptions::{Listen, all_lists, grantable, listen_filter, listen_params, unsubscribed},
         },
     },
     token::VerifiedToken,
@@ -70,8 +70,8 @@ struct Adapted {
     child: AsyncMutex<Option<Arc<Child>>>,
     /// What the client wants to hear of; whoever listens for it learns of changes.
     wanted: watch::Sender<Listen>,
-    /// How many changes of `wanted` the server has acknowledged.
-    acknowledged: watch::Sender<Listen>,
+    /// What the server was last asked for and has acknowledged, and what of it it grants.
+    acknowledged: watch::Sender<(Listen, Listen)>,
     last_question: AtomicU64,
 }
 
@@ -92,7 +92,7 @@ pub(super) async fn open(served: &Arc<Served>, call: Call<'_>) -> Opened {
         log_level: Mutex::new(None),
         child: AsyncMutex::new(None),
         wanted: watch::Sender::new(Listen::default()),
-        acknowledged: watch::Sender::new(Listen::default()),
+        acknowledged: watch::Sender::new(Default::default()),
         last_question: AtomicU64::new(0),
     };
     let child = match timeout(call.timeout, adapted.living()).await {
@@ -194,8 +194,11 @@ impl Adapted {
         });
         // Changes that come after the answer must not be missed.
         let mut acknowledged = self.acknowledged.subscribe();
-        let granted = acknowledged.wait_for(|granted| granted.resources.contains(&uri));
-        let is_granted = matches!(timeout(ACKNOWLEDGED_WITHIN, granted).await, Ok(Ok(_)));
+        let is_granted = async {
+            let answered = acknowledged.wait_for(|(asked, _)| asked.resources.contains(&uri)).await;
+            answered.is_ok_and(|answered| answered.1.resources.contains(&uri))
+        };
+        let is_granted = timeout(ACKNOWLEDGED_WITHIN, is_granted).await == Ok(true);
         if is_granted {
             return out.served(&Ok(Bytes::from_static(b"{}"))).await;
         }
@@ -312,7 +315,8 @@ impl Adapted {
         loop {
             match exchange.next().await {
                 Event::Note(Note::Notice(notice)) if notice.method == "notifications/subscriptions/acknowledged" => {
-                    self.acknowledged.send_replace(listen.clone());
+                    let granted = granted(&notice).unwrap_or_default();
+                    self.acknowledged.send_replace((listen.clone(), granted));
                 }
                 Event::Note(Note::Notice(notice)) => {
                     if place(&notice.method) == Place::Subscription {
@@ -358,6 +362,12 @@ async fn follow(exchange: &mut Exchange, child: &Child, out: &Out) -> Option<Res
             }
         }
     }
+}
+
+/// What of a subscription a `notifications/subscriptions/acknowledged` grants.
+fn granted(notice: &Notice) -> Option<Listen> {
+    let raw: &RawValue = serde_json::from_slice(notice.params.as_deref()?).ok()?;
+    listen_filter(&Params::parse(&notice.method, Some(raw)).ok()?).ok()
 }
 
 fn error_object(message: &str) -> Bytes {
