@@ -27,6 +27,35 @@ fn progress_after_a_question_is_not_lost_under_an_old_token() {
     assert_eq!(mcp::text(last(&second)), "Done.");
 }
 
+/// A modern server begins anew with each retry; to a legacy client, all of them are one request.
+#[test]
+fn progress_of_a_legacy_client_never_goes_back() {
+    let bridge = serving("modern");
+    let session = session(&bridge, &json!({ "elicitation": {} }));
+    let call = json!({
+        "jsonrpc": "2.0", "id": 7, "method": "tools/call",
+        "params": { "name": "test_streaming_elicitation", "arguments": {}, "_meta": { "progressToken": "mine" } },
+    });
+    let (_, mut stream) = mcp::legacy(&session, &call).open(bridge.address());
+    let mut heard = Vec::new();
+    while let Some(event) = stream.next_event() {
+        let data = event.lines().filter_map(|line| line.strip_prefix("data:")).map(str::trim);
+        let Some(message) = data.filter_map(|data| serde_json::from_str::<Value>(data).ok()).next() else { continue };
+        if message["method"] == "elicitation/create" {
+            let answer = json!({ "action": "accept", "content": { "name": "Ada" } });
+            let answer = json!({ "jsonrpc": "2.0", "id": message["id"], "result": answer });
+            bridge.send(&mcp::legacy(&session, &answer)).expect(202, "an answer");
+        }
+        let is_last = message["id"] == 7;
+        heard.push(message);
+        if is_last {
+            break;
+        }
+    }
+    assert_eq!(progress(&heard), [("mine".into(), 1), ("mine".into(), 2)]);
+    assert_eq!(mcp::text(last(&heard)), "Done.");
+}
+
 /// Whoever is told that they are subscribed waits for changes, and does not ask again.
 #[test]
 fn subscription_that_the_server_does_not_grant_is_no_success() {

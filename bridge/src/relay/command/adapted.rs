@@ -32,7 +32,7 @@ use crate::{
         link::{Ended, Event, Exchange, Note, Notice, Outgoing},
     },
     era::requested_version,
-    message::{INTERNAL_ERROR, INVALID_PARAMS, METHOD_NOT_FOUND, Notification, Params, Response, shown, text},
+    message::{INTERNAL_ERROR, INVALID_PARAMS, METHOD_NOT_FOUND, Notification, Object, Params, Response, shown, text},
     relay::{
         owner::Owner,
         translate::{
@@ -209,6 +209,7 @@ impl Adapted {
     /// Legacy request, modern server: as often as it asks for input.
     async fn forward(&self, request: &Ask, params: String, out: &Out) {
         let mut attempt = params.clone();
+        let mut progress = None;
         for _ in 0..ROUNDS_MAX {
             let child = match self.living().await {
                 Ok(child) => child,
@@ -218,7 +219,7 @@ impl Adapted {
                 Ok(exchange) => exchange,
                 Err(ended) => return out.lost(&ended).await,
             };
-            let Some(outcome) = follow(&mut exchange, &child, out).await else { return };
+            let Some(outcome) = follow(&mut exchange, &child, &mut progress, out).await else { return };
             let result = match outcome {
                 Ok(result) => result,
                 Err(error) => return self.failure(request, &error, out).await,
@@ -340,9 +341,24 @@ impl Adapted {
 }
 
 /// The answer of one attempt; `None` when the client has been told that there is none.
-async fn follow(exchange: &mut Exchange, child: &Child, out: &Out) -> Option<Result<Bytes, Bytes>> {
+///
+/// `progress` is how far the client knows the request to be: a server that asked begins anew, and
+/// what a legacy client hears must increase ("Progress").
+async fn follow(
+    exchange: &mut Exchange,
+    child: &Child,
+    progress: &mut Option<f64>,
+    out: &Out,
+) -> Option<Result<Bytes, Bytes>> {
     loop {
         match exchange.next().await {
+            Event::Note(Note::Notice(notice)) if notice.method == "notifications/progress" => {
+                let reported = reported(&notice);
+                if progress.is_none_or(|known| reported.is_none_or(|reported| reported > known)) {
+                    *progress = reported.or(*progress);
+                    out.message(notice.message()).await;
+                }
+            }
             Event::Note(Note::Notice(notice)) => {
                 if place(&notice.method) == Place::Request {
                     out.message(notice.message()).await;
@@ -362,6 +378,12 @@ async fn follow(exchange: &mut Exchange, child: &Child, out: &Out) -> Option<Res
             }
         }
     }
+}
+
+/// How far a `notifications/progress` says that its request is.
+fn reported(notice: &Notice) -> Option<f64> {
+    let params: Object<'_> = serde_json::from_slice(notice.params.as_deref()?).ok()?;
+    params.get("progress")?.get().parse().ok()
 }
 
 /// What of a subscription a `notifications/subscriptions/acknowledged` grants.
