@@ -27,6 +27,18 @@ fn progress_after_a_question_is_not_lost_under_an_old_token() {
     assert_eq!(mcp::text(last(&second)), "Done.");
 }
 
+/// Between its requests a modern client hears nothing; what is said then must not stop its server.
+#[test]
+fn server_that_reports_while_its_user_thinks_still_answers_other_requests() {
+    let bridge = serving("legacy");
+    let (state, key) = question(last(&ask(&bridge, "report_meanwhile", "first", &json!({}))));
+    // By the end of this, it has said more than any queue holds.
+    let other = ask(&bridge, "sleep", "other", &json!({ "arguments": { "ms": 200 } }));
+    assert_eq!(mcp::text(last(&other)), "slept");
+    let retry = json!({ "requestState": state, "inputResponses": { key: { "action": "decline" } } });
+    assert_eq!(mcp::text(last(&ask(&bridge, "report_meanwhile", "second", &retry))), "Done.");
+}
+
 /// A modern server begins anew with each retry; to a legacy client, all of them are one request.
 #[test]
 fn progress_of_a_legacy_client_never_goes_back() {

@@ -61,11 +61,21 @@ pub(crate) const TOOLS: &[Tool] = &[
         let question = name("What is your name?");
         let times = call.argument("times").filter(|_| call.server.era == Era::Legacy).unwrap_or(0);
         for _ in 0..times {
-            call.ask(&[&question], Duration::ZERO)?;
+            call.ask(&[&question], Duration::ZERO, || {})?;
         }
         say(&format!("withdrawn: {times}"))
     })
     .takes(|| schema(json!({ "times": { "type": "integer" } }), &[])),
+    Tool::new("report_meanwhile", "Asks for a name and goes on reporting, which only legacy servers can", |call| {
+        if call.server.era == Era::Legacy {
+            call.ask(&[&name("What is your name?")], PATIENCE, || {
+                // Whoever asks the user has asked by then.
+                std::thread::sleep(Duration::from_millis(50));
+                (1..=500).for_each(|step| call.progress(step, 500));
+            })?;
+        }
+        say("Done.")
+    }),
     Tool::new("test_missing_capability", "Needs a client with sampling", |call| {
         read_by_model(call, declared(call, "sampling").and_then(|()| say("The client has sampling.")))
     }),
@@ -124,7 +134,7 @@ fn ask(call: &Call, questions: &[(&str, Value)], number: Option<u64>) -> Result<
     if call.server.era == Era::Legacy {
         let requests: Vec<&Value> = questions.iter().map(|(_, question)| question).collect();
         let refused = |error| Failure::error(-32603, &format!("the client refused: {error}"));
-        let answers: Result<Vec<Value>, Value> = call.ask(&requests, PATIENCE)?.into_iter().collect();
+        let answers: Result<Vec<Value>, Value> = call.ask(&requests, PATIENCE, || {})?.into_iter().collect();
         return answers.map(Answers::All).map_err(refused);
     }
     let came_back = state(&call.params, &call.name)?;

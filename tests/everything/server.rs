@@ -227,8 +227,13 @@ impl Call {
     }
 
     /// Sends requests to the client (legacy era only), all at once, and waits for all its answers;
-    /// what is not answered within `patience` is withdrawn.
-    pub(crate) fn ask(&self, requests: &[&Value], patience: Duration) -> Result<Vec<Result<Value, Value>>, Failure> {
+    /// what is not answered within `patience` is withdrawn. `meanwhile` runs once all are sent.
+    pub(crate) fn ask(
+        &self,
+        requests: &[&Value],
+        patience: Duration,
+        meanwhile: impl FnOnce(),
+    ) -> Result<Vec<Result<Value, Value>>, Failure> {
         // Numbers that the client's own ids have too: the two directions do not share them.
         let number = || self.server.last_asked.fetch_add(1, SeqCst) + 1;
         let numbers: Vec<u64> = requests.iter().map(|_| number()).collect();
@@ -237,6 +242,7 @@ impl Call {
             let (method, params) = (&request["method"], &request["params"]);
             wire::send(&json!({ "jsonrpc": "2.0", "id": number, "method": method, "params": params }).to_string());
         }
+        meanwhile();
         let mut answers = HashMap::new();
         let mut is_cancelled = false;
         while answers.len() < numbers.len() {

@@ -200,6 +200,7 @@ impl Link {
             progress_token: outgoing.progress_token.map(str::to_owned),
             takes_strays: outgoing.takes_strays,
             is_subscription: outgoing.method == "subscriptions/listen",
+            is_hushed: false,
         })?;
         let exchange = Exchange {
             id,
@@ -317,6 +318,12 @@ impl Exchange {
                 }),
             }
         }
+    }
+
+    /// Says whether the client is there to hear notifications. While it is not they are dropped: kept,
+    /// they would fill the queue and stop the child. Its questions are kept.
+    pub fn hush(&self, is_hushed: bool) {
+        self.link.pipe().table().hush(self.id, is_hushed);
     }
 
     /// The child that was asked.

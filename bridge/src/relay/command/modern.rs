@@ -277,6 +277,7 @@ impl Served {
             .collect();
         let result = input_required(&asked, Some(&state));
         let fingerprint = request.fingerprint.clone();
+        exchange.hush(true);
         let parked = Parked::Call { exchange, child, questions, fingerprint };
         if self.parking.park(state, request.ask.owner.clone(), parked) {
             out.served(&Ok(result.into())).await;
@@ -315,6 +316,7 @@ impl Served {
             }
         }
         if questions.is_empty() {
+            exchange.hush(false);
             return Some((child, exchange));
         }
         self.ask_client(request, child, exchange, questions, out).await;
