@@ -53,6 +53,37 @@ fn legacy_everything_answers_others_while_a_tool_waits_for_the_client() {
 }
 
 #[test]
+fn legacy_everything_asks_for_three_things_at_once_and_twice_in_a_row() {
+    let mut server = Program::everything("legacy");
+    server.initialize(&json!({ "elicitation": {}, "sampling": {}, "roots": {} }));
+    let accept = |content: Value| json!({ "action": "accept", "content": content });
+    server.call(1, "test_input_required_result_multiple_inputs", &json!({}));
+    let asked: Vec<Value> = (0..3).map(|_| server.next()).collect();
+    let methods: Vec<&Value> = asked.iter().map(|asked| &asked["method"]).collect();
+    assert_eq!(methods, ["elicitation/create", "sampling/createMessage", "roots/list"]);
+    let answers =
+        [accept(json!({ "name": "Ada" })), json!({ "content": { "text": "Good day" } }), json!({ "roots": [] })];
+    // The last first: ids say what is answered.
+    for (asked, answer) in asked.iter().zip(answers).rev() {
+        server.send(&json!({ "jsonrpc": "2.0", "id": asked["id"], "result": answer }));
+    }
+    assert_eq!(said(&server.next()), (json!(1), "Good day Ada".to_owned()));
+
+    server.call(2, "test_input_required_result_multi_round", &json!({}));
+    for answer in [json!({ "name": "Ada" }), json!({ "color": "blue" })] {
+        let asked = server.next();
+        server.send(&json!({ "jsonrpc": "2.0", "id": asked["id"], "result": accept(answer) }));
+    }
+    assert_eq!(said(&server.next()), (json!(2), "Color: blue".to_owned()));
+
+    // A prompt that is not to be had is an error: there is no result that could say so.
+    server.send(&request(3, "prompts/get", &json!({ "name": "test_input_required_result_prompt" })));
+    let asked = server.next();
+    server.send(&json!({ "jsonrpc": "2.0", "id": asked["id"], "error": { "code": -1, "message": "no" } }));
+    assert_eq!(server.next()["error"]["code"], -32603);
+}
+
+#[test]
 fn legacy_everything_tells_subscribers() {
     let mut server = Program::everything("legacy");
     server.initialize(&json!({}));

@@ -3,14 +3,18 @@
 
 use std::{
     io::{BufRead, BufReader},
-    process::Stdio,
+    process::{Command, Stdio},
 };
 
 use serde_json::Value;
 
 use crate::{
-    common::bridge::{Bridge, CommandLine},
+    common::{
+        bridge::{Bridge, CommandLine, Scratch},
+        wait_until,
+    },
     driver::{Guard, finish, named, node, python, run, transcript},
+    everything::example,
 };
 
 const SECRET: &str = "the bridge's own secret at the authorization server";
@@ -110,6 +114,89 @@ fn sign_in(client: &str, cache: &str, cache_ms: &str) {
     assert_eq!(named(&steps, "stepped up").count(), 1);
     assert_eq!(named(&steps, "refused after withdrawal").count(), 1);
     assert_eq!(named(&steps, "signed in again").count(), 1);
+}
+
+#[test]
+fn every_sdk_with_everything_of_a_legacy_server() {
+    every_sdk_with_everything("legacy");
+}
+
+#[test]
+fn every_sdk_with_everything_of_a_modern_server() {
+    every_sdk_with_everything("modern");
+}
+
+/// Clients of both eras with a server of one of them. A call that is given up ends in the server.
+fn every_sdk_with_everything(era: &str) {
+    let program = example("everything");
+    let files = Scratch::new();
+    let bridge = serving(&files).command_to_serve(&[program.to_str().expect("a path of ours"), "--era", era]).spawn();
+    let clients = every_sdk("everything");
+    let count = clients.len();
+    for mut client in clients {
+        let steps = transcript(client.arg(bridge.url()));
+        for step in ["progress", "asked", "logged", "changes", "cancelled"] {
+            assert_eq!(named(&steps, step).count(), 1, "{step} of {client:?}");
+        }
+    }
+    wait_until("every server has given up what its client gave up", || {
+        bridge.log_text().matches(r#""line":"cancelled""#).count() == count
+    });
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn every_sdk_with_the_official_server_whose_tree_ends_with_the_bridge() {
+    use crate::driver::{file, node_itself};
+
+    let script = file("node_modules/@modelcontextprotocol/server-everything/dist/index.js");
+    let node = node_itself();
+    let paths = [&node, &script].map(|path| path.to_str().expect("a path of ours"));
+    let mark = format!("official-server-{}", std::process::id());
+    let files = Scratch::new();
+    // As npx starts it: a shell that waits for it.
+    let command = ["/bin/sh", "-c", r#""$0" "$1" stdio; exit $?"#, paths[0], paths[1]];
+    let mut bridge = serving(&files).flag("--env", format!("MARK={mark}")).command_to_serve(&command).spawn();
+    for mut client in every_sdk("official-server") {
+        let steps = transcript(client.arg(bridge.url()));
+        assert_eq!(named(&steps, "progress").count(), 1);
+    }
+    let needle = format!("MARK={mark}");
+    assert!(processes_with(&needle) >= 2, "a shell and a server at least");
+    bridge.sigterm();
+    assert!(bridge.wait().success());
+    assert_eq!(processes_with(&needle), 0, "the tree is gone");
+}
+
+/// A bridge that lets everybody in and serves a command, one for each session.
+fn serving(files: &Scratch) -> CommandLine {
+    let policy = files.file("bridge.toml", "[policy]\ndefault_scopes = []\n");
+    CommandLine::serve().flag("--auth", "none").flag("--config", policy).flag("--isolation", "session")
+}
+
+/// The scripts of one name, as clients of both eras; the URL is still missing.
+fn every_sdk(name: &str) -> Vec<Command> {
+    let mut clients = Vec::new();
+    for kind in ["v1", "v2", "v2-modern"] {
+        let mut client = node(&format!("{name}.mjs"));
+        client.arg(kind);
+        clients.push(client);
+    }
+    for mode in ["legacy", "2026-07-28"] {
+        let mut client = python(&format!("{name}.py"));
+        client.arg(mode);
+        clients.push(client);
+    }
+    clients
+}
+
+/// How many processes have `variable` in their environment.
+#[cfg(target_os = "linux")]
+fn processes_with(variable: &str) -> usize {
+    let entries = std::fs::read_dir("/proc").expect("a proc file system").flatten();
+    // Others' processes are not ours to read, and some have ended by now.
+    let environments = entries.filter_map(|entry| std::fs::read(entry.path().join("environ")).ok());
+    environments.filter(|all| all.split(|byte| *byte == 0).any(|one| one == variable.as_bytes())).count()
 }
 
 /// A bridge that lets everybody in.

@@ -27,6 +27,7 @@ mod secrecy;
 mod servers;
 mod startup;
 mod tls;
+mod translated;
 #[cfg(target_os = "linux")]
 mod watcher;
 mod wire;

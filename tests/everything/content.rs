@@ -16,6 +16,9 @@ pub(crate) const PNG: &str =
 /// Two samples of silence.
 pub(crate) const WAV: &str = "UklGRiYAAABXQVZFZm10IBAAAAABAAEAQB8AAEAfAAABAAgAZGF0YQIAAACAgA==";
 
+/// Nobody can subscribe to it.
+pub(crate) const UNWATCHED: &str = "test://static-text";
+
 pub(crate) fn prompts(server: &Server) -> Value {
     let argument = |name: &str| json!({ "name": name, "description": "A test argument", "required": true });
     let mut prompts = vec![
@@ -25,10 +28,8 @@ pub(crate) fn prompts(server: &Server) -> Value {
         json!({ "name": "test_prompt_with_embedded_resource", "description": "A resource and a text",
             "arguments": [argument("resourceUri")] }),
         json!({ "name": "test_prompt_with_image", "description": "An image and a text" }),
+        json!({ "name": crate::rounds::PROMPT, "description": "Asks for its context first" }),
     ];
-    if server.era == crate::Era::Modern {
-        prompts.push(json!({ "name": crate::rounds::PROMPT, "description": "Asks for its context first" }));
-    }
     if server.more_prompts.load(SeqCst) {
         prompts.push(json!({ "name": "appeared", "description": "Comes and goes with test_trigger_prompt_change" }));
     }

@@ -15,8 +15,8 @@ const VERSIONS: [&str; 4] = ["2024-11-05", "2025-03-26", "2025-06-18", "2025-11-
 
 pub(crate) fn receive(server: &Arc<Server>, message: Message) {
     match message {
-        Message::Request { id, method, params } if method == "tools/call" && is_initialized(server) => {
-            if let Err(failure) = server.call(&id, params) {
+        Message::Request { id, method, params } if is_call(&method) && is_initialized(server) => {
+            if let Err(failure) = server.call(&id, &method, params) {
                 server.respond(&id, Err(failure));
             }
         }
@@ -26,6 +26,11 @@ pub(crate) fn receive(server: &Arc<Server>, message: Message) {
         Message::Response { id, answer } => server.answered(&id, answer),
         Message::Broken { id, failure } => server.respond(id.as_deref().unwrap_or("null"), Err(failure)),
     }
+}
+
+/// Whether it may take long, and ask the client.
+pub(crate) fn is_call(method: &str) -> bool {
+    matches!(method, "tools/call" | "prompts/get")
 }
 
 fn is_initialized(server: &Server) -> bool {
@@ -40,7 +45,6 @@ fn answer(server: &Server, method: &str, params: &Object) -> Outcome {
         _ if !is_initialized(server) => return Err(Failure::error(-32600, "initialize first")),
         "tools/list" => json!({ "tools": tools::list(server) }),
         "prompts/list" => json!({ "prompts": content::prompts(server) }),
-        "prompts/get" => content::prompt(server, params)?,
         "resources/list" => json!({ "resources": content::resources() }),
         "resources/templates/list" => json!({ "resourceTemplates": content::templates() }),
         "resources/read" => {
@@ -49,7 +53,11 @@ fn answer(server: &Server, method: &str, params: &Object) -> Outcome {
             json!({ "contents": content::read(&uri).ok_or_else(missing)? })
         }
         "resources/subscribe" => {
-            held(&server.subscribed).insert(uri(params)?);
+            let uri = uri(params)?;
+            if uri == content::UNWATCHED {
+                return Err(Failure::error(-32602, "nobody can subscribe to that"));
+            }
+            held(&server.subscribed).insert(uri);
             json!({})
         }
         "resources/unsubscribe" => {

@@ -5,7 +5,8 @@ use std::sync::Arc;
 use serde_json::{Value, json};
 
 use crate::{
-    content, rounds,
+    content,
+    legacy::is_call,
     server::{Change, Era, Server, held, severity},
     tools,
     wire::{self, Failure, Message, Object, Outcome, Reply, field},
@@ -22,7 +23,7 @@ pub(crate) fn receive(server: &Arc<Server>, message: Message) {
     match message {
         Message::Request { id, method, params } => {
             let outcome = check(&method, &params).and_then(|()| match method.as_str() {
-                "tools/call" => server.call(&id, params).map(|()| None),
+                method if is_call(method) => server.call(&id, method, params).map(|()| None),
                 "subscriptions/listen" => listen(server, &id, &params).map(|()| None),
                 _ => answer(server, &method, &params).map(Some),
             });
@@ -79,10 +80,6 @@ fn answer(server: &Server, method: &str, params: &Object) -> Outcome {
         })),
         "tools/list" => cacheable(json!({ "tools": tools::list(server) })),
         "prompts/list" => cacheable(json!({ "prompts": content::prompts(server) })),
-        "prompts/get" => match rounds::prompt(params)? {
-            Some(result) => result,
-            None => content::prompt(server, params)?,
-        },
         "resources/list" => cacheable(json!({ "resources": content::resources() })),
         "resources/templates/list" => cacheable(json!({ "resourceTemplates": content::templates() })),
         "resources/read" => {
@@ -118,6 +115,9 @@ fn listen(server: &Server, id: &str, params: &Object) -> Result<(), Failure> {
         if wanted[key] == json!(true) || wanted[key].is_array() {
             filter[key] = wanted[key].clone();
         }
+    }
+    if let Some(uris) = filter["resourceSubscriptions"].as_array_mut() {
+        uris.retain(|uri| uri != content::UNWATCHED);
     }
     let listener = Listener { id: id.to_owned(), filter };
     // Under the lock: nothing else may come before the acknowledgement.

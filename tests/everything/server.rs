@@ -14,12 +14,12 @@ use serde_json::{Value, json};
 
 use crate::{
     modern::{CLIENT_CAPABILITIES, LOG_LEVEL, Listener, SERVER_INFO},
-    tools,
+    rounds, tools,
     wire::{self, Failure, Object, Reply, field},
 };
 
 /// How long a tool waits for the client's answer.
-const PATIENCE: Duration = Duration::from_secs(60);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
 const LEVELS: [&str; 8] = ["debug", "info", "notice", "warning", "error", "critical", "alert", "emergency"];
 
@@ -58,7 +58,8 @@ impl Change<'_> {
 /// What a running call can be told.
 enum Event {
     Cancelled,
-    Answer(Result<Value, Value>),
+    /// To the request of ours with this id.
+    Answer(String, Result<Value, Value>),
 }
 
 pub(crate) struct Server {
@@ -113,11 +114,17 @@ impl Server {
         wire::respond(id, outcome);
     }
 
-    /// Runs `tools/call` in a thread of its own: it may wait for the client, and others must not.
-    pub(crate) fn call(self: &Arc<Self>, id: &str, params: Object) -> Result<(), Failure> {
+    /// Runs `tools/call` or `prompts/get` in a thread of its own: it may wait for the client, and
+    /// others must not.
+    pub(crate) fn call(self: &Arc<Self>, id: &str, method: &str, params: Object) -> Result<(), Failure> {
         let name: String =
             field(&params, "name").ok_or_else(|| Failure::error(-32602, "params.name must be a string"))?;
-        let tool = tools::find(self, &name).ok_or_else(|| Failure::error(-32602, &format!("unknown tool: {name}")))?;
+        let is_tool = method == "tools/call";
+        let run = match is_tool {
+            true => tools::find(self, &name).map(|tool| tool.run),
+            false => Some(rounds::prompt as fn(&Call) -> wire::Outcome),
+        };
+        let run = run.ok_or_else(|| Failure::error(-32602, &format!("unknown tool: {name}")))?;
         let arguments = params.get("arguments").map(|raw| serde_json::from_str::<Object>(raw.get()));
         let arguments = arguments
             .transpose()
@@ -127,11 +134,11 @@ impl Server {
         let (sender, events) = channel();
         // Before the thread runs, so that a cancellation that follows at once finds it.
         held(&self.running).insert(id.to_owned(), sender.clone());
-        let number = self.calls.fetch_add(1, SeqCst) + 1;
+        let number = self.calls.fetch_add(u64::from(is_tool), SeqCst) + 1;
         let call =
             Call { server: Arc::clone(self), id: id.to_owned(), name, number, params, arguments, meta, sender, events };
         std::thread::spawn(move || {
-            let outcome = (tool.run)(&call);
+            let outcome = run(&call);
             // Whoever cancels takes it out: then nothing may be said any more.
             if held(&call.server.running).remove(&call.id).is_some() {
                 call.server.respond(&call.id, outcome);
@@ -152,7 +159,7 @@ impl Server {
     /// The client's answer to a request of ours.
     pub(crate) fn answered(&self, id: &str, answer: Result<Value, Value>) {
         if let Some(call) = held(&self.asked).remove(id) {
-            let _ = call.send(Event::Answer(answer));
+            let _ = call.send(Event::Answer(id.to_owned(), answer));
         }
     }
 
@@ -170,12 +177,12 @@ impl Server {
     }
 }
 
-/// A `tools/call` that runs.
+/// A `tools/call` or `prompts/get` that runs.
 pub(crate) struct Call {
     pub(crate) server: Arc<Server>,
     id: String,
     pub(crate) name: String,
-    /// How many calls there have been in this process, with this one.
+    /// How many calls of tools there have been in this process, with this one.
     pub(crate) number: u64,
     pub(crate) params: Object,
     arguments: Object,
@@ -213,29 +220,49 @@ impl Call {
             match self.events.recv_timeout(end.saturating_duration_since(Instant::now())) {
                 Ok(Event::Cancelled) => return Err(Failure::Cancelled),
                 // Too late: whoever asked has given up.
-                Ok(Event::Answer(_)) => {}
+                Ok(Event::Answer(..)) => {}
                 Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => return Ok(()),
             }
         }
     }
 
-    /// Sends a request to the client (legacy era only) and waits for its answer.
-    pub(crate) fn ask(&self, method: &str, params: &Value) -> Result<Result<Value, Value>, Failure> {
+    /// Sends requests to the client (legacy era only), all at once, and waits for all its answers;
+    /// what is not answered within `patience` is withdrawn. `meanwhile` runs once all are sent.
+    pub(crate) fn ask(
+        &self,
+        requests: &[&Value],
+        patience: Duration,
+        meanwhile: impl FnOnce(),
+    ) -> Result<Vec<Result<Value, Value>>, Failure> {
         // Numbers that the client's own ids have too: the two directions do not share them.
-        let number = self.server.last_asked.fetch_add(1, SeqCst) + 1;
-        held(&self.server.asked).insert(number.to_string(), self.sender.clone());
-        wire::send(&json!({ "jsonrpc": "2.0", "id": number, "method": method, "params": params }).to_string());
-        match self.events.recv_timeout(PATIENCE) {
-            Ok(Event::Answer(answer)) => Ok(answer),
-            other => {
-                held(&self.server.asked).remove(&number.to_string());
-                wire::notify("notifications/cancelled", &json!({ "requestId": number }));
-                match other {
-                    Ok(_) => Err(Failure::Cancelled),
-                    Err(_) => Ok(Err(json!({ "message": "the client did not answer" }))),
+        let number = || self.server.last_asked.fetch_add(1, SeqCst) + 1;
+        let numbers: Vec<u64> = requests.iter().map(|_| number()).collect();
+        for (number, request) in numbers.iter().zip(requests) {
+            held(&self.server.asked).insert(number.to_string(), self.sender.clone());
+            let (method, params) = (&request["method"], &request["params"]);
+            wire::send(&json!({ "jsonrpc": "2.0", "id": number, "method": method, "params": params }).to_string());
+        }
+        meanwhile();
+        let mut answers = HashMap::new();
+        let mut is_cancelled = false;
+        while answers.len() < numbers.len() {
+            match self.events.recv_timeout(patience) {
+                Ok(Event::Answer(number, answer)) => _ = answers.insert(number, answer),
+                other => {
+                    is_cancelled = other.is_ok();
+                    break;
                 }
             }
         }
+        let mut taken = Vec::new();
+        for number in numbers {
+            taken.push(answers.remove(&number.to_string()).unwrap_or_else(|| {
+                held(&self.server.asked).remove(&number.to_string());
+                wire::notify("notifications/cancelled", &json!({ "requestId": number }));
+                Err(json!({ "message": "the client did not answer" }))
+            }));
+        }
+        if is_cancelled { Err(Failure::Cancelled) } else { Ok(taken) }
     }
 
     /// Reports progress, if the request has a token for it.

@@ -8,32 +8,27 @@ use crate::{
     asking,
     content::text,
     own, rounds,
-    server::{Call, Era, Server},
+    server::{Call, Server},
     suite,
     wire::{Outcome, Reply},
 };
 
-/// A tool that is there in one era (`None`: in both).
+/// A tool, alike in both eras.
 pub(crate) struct Tool {
     name: &'static str,
     description: &'static str,
-    era: Option<Era>,
     schema: fn() -> Value,
     pub(crate) run: fn(&Call) -> Outcome,
 }
 
 impl Tool {
-    /// A tool without arguments, in both eras.
+    /// A tool without arguments.
     pub(crate) const fn new(name: &'static str, description: &'static str, run: fn(&Call) -> Outcome) -> Self {
-        Self { name, description, era: None, schema: || schema(json!({}), &[]), run }
+        Self { name, description, schema: || schema(json!({}), &[]), run }
     }
 
     pub(crate) const fn takes(self, schema: fn() -> Value) -> Self {
         Self { schema, ..self }
-    }
-
-    pub(crate) const fn only(self, era: Era) -> Self {
-        Self { era: Some(era), ..self }
     }
 }
 
@@ -47,13 +42,9 @@ const APPEARED: Tool = Tool::new("appeared", "Comes and goes with test_trigger_t
     .takes(|| schema(json!({ "place": { "type": "string", "x-mcp-header": "Place" } }), &[]));
 
 fn all(server: &Server) -> impl Iterator<Item = &'static Tool> {
-    let era = server.era;
     let more: &[Tool] = if server.more_tools.load(SeqCst) { &[APPEARED] } else { &[] };
     // The suite takes the first tool and calls it without arguments.
-    [suite::TOOLS, asking::TOOLS, rounds::TOOLS, own::TOOLS, more]
-        .into_iter()
-        .flatten()
-        .filter(move |tool| tool.era.is_none_or(|only| only == era))
+    [suite::TOOLS, asking::TOOLS, rounds::TOOLS, own::TOOLS, more].into_iter().flatten()
 }
 
 pub(crate) fn list(server: &Server) -> Vec<Value> {

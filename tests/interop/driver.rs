@@ -32,13 +32,18 @@ pub(crate) fn file(name: &str) -> PathBuf {
 /// `script` under the Node that npm installed: oidc-provider and the conformance suite need 22, and
 /// the machine's own may be older.
 pub(crate) fn node(script: &str) -> Command {
+    let mut command = Command::new(node_itself());
+    command.arg(file(script));
+    bare(command)
+}
+
+/// That Node.
+pub(crate) fn node_itself() -> PathBuf {
     let machine = match std::env::consts::ARCH {
         "aarch64" => "arm64",
         _ => "x64",
     };
-    let mut command = Command::new(file(&format!("node_modules/node-{}-{machine}/bin/node", std::env::consts::OS)));
-    command.arg(file(script));
-    bare(command)
+    file(&format!("node_modules/node-{}-{machine}/bin/node", std::env::consts::OS))
 }
 
 /// `script` under the Python of the virtual environment.

@@ -88,6 +88,16 @@ pub struct Notice {
 }
 
 impl Notice {
+    /// The question that the child withdraws with this, by its id as JSON text in the child's own
+    /// spelling; `None` for every other notification.
+    pub fn withdrawn(&self) -> Option<String> {
+        if self.method != "notifications/cancelled" {
+            return None;
+        }
+        let params: Object<'_> = serde_json::from_slice(self.params.as_deref()?).ok()?;
+        params.get("requestId").map(|id| id.get().to_owned())
+    }
+
     /// The whole message.
     pub fn message(&self) -> Bytes {
         message(None, &self.method, self.params.as_deref())
@@ -189,6 +199,8 @@ impl Link {
             client_id: outgoing.client_id.to_owned(),
             progress_token: outgoing.progress_token.map(str::to_owned),
             takes_strays: outgoing.takes_strays,
+            is_subscription: outgoing.method == "subscriptions/listen",
+            is_hushed: false,
         })?;
         let exchange = Exchange {
             id,
@@ -306,6 +318,12 @@ impl Exchange {
                 }),
             }
         }
+    }
+
+    /// Says whether the client is there to hear notifications. While it is not they are dropped: kept,
+    /// they would fill the queue and stop the child. Its questions are kept.
+    pub fn hush(&self, is_hushed: bool) {
+        self.link.pipe().table().hush(self.id, is_hushed);
     }
 
     /// The child that was asked.

@@ -8,7 +8,11 @@ use tokio::sync::mpsc::{Sender, error::TrySendError};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
-use super::{Asked, Audience, Ended, Note, Notice, Pipe, answer, id_text, our_id, refusal, table::Settled, with};
+use super::{
+    Asked, Audience, Ended, Note, Notice, Pipe, answer, id_text, our_id, refusal,
+    table::{Open, Settled},
+    with,
+};
 use crate::{
     backend::child::{Output, OutputError},
     message::{Message, Notification, Request, shown},
@@ -100,17 +104,19 @@ impl Pipe {
                     let token = open.progress_token.as_deref()?;
                     let meta = params.has_meta.then(|| params.meta.to_json());
                     let members = with(&params.members, [("progressToken", Some(token)), ("_meta", meta.as_deref())]);
-                    Some((open.notes.clone(), members))
+                    Some((open.hears()?, members))
                 });
                 let Some((notes, written)) = found else { return };
                 (notes, notice(Some(written.into())))
             }
-            "notifications/cancelled" => {
-                let id = params.members.get("requestId").and_then(our_id);
-                if id.is_some_and(|id| self.table().settle(id, Settled::Closed)) {
-                    return;
-                }
-                self.audience.listener().notified(Notice { method: method.to_owned(), params: written() });
+            // Subscriptions apart, a child withdraws a question of its own, and numbers those as it likes.
+            "notifications/cancelled"
+                if params
+                    .members
+                    .get("requestId")
+                    .and_then(our_id)
+                    .is_some_and(|id| self.table().end_subscription(id)) =>
+            {
                 return;
             }
             _ => match params.meta.get(SUBSCRIPTION_ID).map(our_id) {
@@ -124,8 +130,8 @@ impl Pipe {
                     let Some((notes, written)) = found else { return };
                     (notes, notice(Some(written.into())))
                 }
-                None => match (&self.audience, self.table().newest()) {
-                    (Audience::Owner(_), Some(open)) if !is_change(method) => (open.notes.clone(), notice(written())),
+                None => match (&self.audience, self.table().newest().and_then(Open::hears)) {
+                    (Audience::Owner(_), Some(notes)) if !is_change(method) => (notes, notice(written())),
                     (audience, _) => {
                         audience.listener().notified(Notice { method: method.to_owned(), params: written() });
                         return;

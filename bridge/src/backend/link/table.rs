@@ -22,6 +22,17 @@ pub(super) struct Open {
     pub(super) client_id: String,
     pub(super) progress_token: Option<String>,
     pub(super) takes_strays: bool,
+    /// Whether the child may end it without an answer.
+    pub(super) is_subscription: bool,
+    /// Whether its client is not there to hear notifications.
+    pub(super) is_hushed: bool,
+}
+
+impl Open {
+    /// Where notifications go, unless nobody hears them.
+    pub(super) fn hears(&self) -> Option<mpsc::Sender<Note>> {
+        (!self.is_hushed).then(|| self.notes.clone())
+    }
 }
 
 #[derive(Default)]
@@ -53,6 +64,18 @@ impl Table {
         let open = self.open.remove(&id);
         // Whoever waited may have left this moment.
         open.map(|open| open.answer.send(settled)).is_some()
+    }
+
+    /// Whether the client of a request is not there to hear notifications.
+    pub(super) fn hush(&mut self, id: u64, is_hushed: bool) {
+        if let Some(open) = self.open.get_mut(&id) {
+            open.is_hushed = is_hushed;
+        }
+    }
+
+    /// Ends a subscription without an answer; whether it was one, and open.
+    pub(super) fn end_subscription(&mut self, id: u64) -> bool {
+        self.get(id).is_some_and(|open| open.is_subscription) && self.settle(id, Settled::Closed)
     }
 
     pub(super) fn get(&self, id: u64) -> Option<&Open> {

@@ -32,7 +32,7 @@ use crate::{
         link::{Ended, Event, Exchange, Note, Notice, Outgoing},
     },
     era::requested_version,
-    message::{INTERNAL_ERROR, INVALID_PARAMS, METHOD_NOT_FOUND, Notification, Params, Response, shown, text},
+    message::{INTERNAL_ERROR, INVALID_PARAMS, METHOD_NOT_FOUND, Notification, Object, Params, Response, shown, text},
     relay::{
         owner::Owner,
         translate::{
@@ -43,7 +43,7 @@ use crate::{
             messages::{LogLevel, Place, place},
             requests::{Route, route},
             results::plain_result,
-            subscriptions::{Listen, all_lists, grantable, listen_params, unsubscribed},
+            subscriptions::{Listen, all_lists, grantable, listen_filter, listen_params, unsubscribed},
         },
     },
     token::VerifiedToken,
@@ -70,8 +70,8 @@ struct Adapted {
     child: AsyncMutex<Option<Arc<Child>>>,
     /// What the client wants to hear of; whoever listens for it learns of changes.
     wanted: watch::Sender<Listen>,
-    /// How many changes of `wanted` the server has acknowledged.
-    acknowledged: watch::Sender<Listen>,
+    /// What the server was last asked for and has acknowledged, and what of it it grants.
+    acknowledged: watch::Sender<(Listen, Listen)>,
     last_question: AtomicU64,
 }
 
@@ -92,7 +92,7 @@ pub(super) async fn open(served: &Arc<Served>, call: Call<'_>) -> Opened {
         log_level: Mutex::new(None),
         child: AsyncMutex::new(None),
         wanted: watch::Sender::new(Listen::default()),
-        acknowledged: watch::Sender::new(Listen::default()),
+        acknowledged: watch::Sender::new(Default::default()),
         last_question: AtomicU64::new(0),
     };
     let child = match timeout(call.timeout, adapted.living()).await {
@@ -194,8 +194,11 @@ impl Adapted {
         });
         // Changes that come after the answer must not be missed.
         let mut acknowledged = self.acknowledged.subscribe();
-        let granted = acknowledged.wait_for(|granted| granted.resources.contains(&uri));
-        let is_granted = matches!(timeout(ACKNOWLEDGED_WITHIN, granted).await, Ok(Ok(_)));
+        let is_granted = async {
+            let answered = acknowledged.wait_for(|(asked, _)| asked.resources.contains(&uri)).await;
+            answered.is_ok_and(|answered| answered.1.resources.contains(&uri))
+        };
+        let is_granted = timeout(ACKNOWLEDGED_WITHIN, is_granted).await == Ok(true);
         if is_granted {
             return out.served(&Ok(Bytes::from_static(b"{}"))).await;
         }
@@ -206,6 +209,7 @@ impl Adapted {
     /// Legacy request, modern server: as often as it asks for input.
     async fn forward(&self, request: &Ask, params: String, out: &Out) {
         let mut attempt = params.clone();
+        let mut progress = None;
         for _ in 0..ROUNDS_MAX {
             let child = match self.living().await {
                 Ok(child) => child,
@@ -215,7 +219,7 @@ impl Adapted {
                 Ok(exchange) => exchange,
                 Err(ended) => return out.lost(&ended).await,
             };
-            let Some(outcome) = follow(&mut exchange, &child, out).await else { return };
+            let Some(outcome) = follow(&mut exchange, &child, &mut progress, out).await else { return };
             let result = match outcome {
                 Ok(result) => result,
                 Err(error) => return self.failure(request, &error, out).await,
@@ -312,7 +316,8 @@ impl Adapted {
         loop {
             match exchange.next().await {
                 Event::Note(Note::Notice(notice)) if notice.method == "notifications/subscriptions/acknowledged" => {
-                    self.acknowledged.send_replace(listen.clone());
+                    let granted = granted(&notice).unwrap_or_default();
+                    self.acknowledged.send_replace((listen.clone(), granted));
                 }
                 Event::Note(Note::Notice(notice)) => {
                     if place(&notice.method) == Place::Subscription {
@@ -336,9 +341,24 @@ impl Adapted {
 }
 
 /// The answer of one attempt; `None` when the client has been told that there is none.
-async fn follow(exchange: &mut Exchange, child: &Child, out: &Out) -> Option<Result<Bytes, Bytes>> {
+///
+/// `progress` is how far the client knows the request to be: a server that asked begins anew, and
+/// what a legacy client hears must increase ("Progress").
+async fn follow(
+    exchange: &mut Exchange,
+    child: &Child,
+    progress: &mut Option<f64>,
+    out: &Out,
+) -> Option<Result<Bytes, Bytes>> {
     loop {
         match exchange.next().await {
+            Event::Note(Note::Notice(notice)) if notice.method == "notifications/progress" => {
+                let reported = reported(&notice);
+                if progress.is_none_or(|known| reported.is_none_or(|reported| reported > known)) {
+                    *progress = reported.or(*progress);
+                    out.message(notice.message()).await;
+                }
+            }
             Event::Note(Note::Notice(notice)) => {
                 if place(&notice.method) == Place::Request {
                     out.message(notice.message()).await;
@@ -358,6 +378,18 @@ async fn follow(exchange: &mut Exchange, child: &Child, out: &Out) -> Option<Res
             }
         }
     }
+}
+
+/// How far a `notifications/progress` says that its request is.
+fn reported(notice: &Notice) -> Option<f64> {
+    let params: Object<'_> = serde_json::from_slice(notice.params.as_deref()?).ok()?;
+    params.get("progress")?.get().parse().ok()
+}
+
+/// What of a subscription a `notifications/subscriptions/acknowledged` grants.
+fn granted(notice: &Notice) -> Option<Listen> {
+    let raw: &RawValue = serde_json::from_slice(notice.params.as_deref()?).ok()?;
+    listen_filter(&Params::parse(&notice.method, Some(raw)).ok()?).ok()
 }
 
 fn error_object(message: &str) -> Bytes {

@@ -25,7 +25,7 @@ use crate::{
     relay::translate::{
         errors::{modern_error, url_questions},
         input::{InputRequest, can_be_asked, input_required, input_response, may_ask, modern_question, request_state},
-        messages::LogLevel,
+        messages::{LogLevel, restore_progress},
         requests::{Route, fingerprint, route},
         results::{complete_result, server_info},
         subscriptions::{Listen, listen_filter, listen_result},
@@ -131,6 +131,8 @@ impl Served {
         };
         loop {
             match exchange.next().await {
+                // Of no subscription, so of nothing that the client knows.
+                Event::Note(Note::Notice(notice)) if notice.method == "notifications/cancelled" => {}
                 Event::Note(Note::Notice(notice)) => {
                     out.message(notice.message()).await;
                 }
@@ -196,6 +198,7 @@ impl Served {
     async fn follow(&self, request: &Modern, child: Arc<Child>, mut exchange: Exchange, out: &Out) {
         let method = request.ask.method.as_str();
         let mut questions: Vec<(String, Asked)> = Vec::new();
+        let mut number = 0;
         loop {
             let event = if questions.is_empty() {
                 exchange.next().await
@@ -207,14 +210,19 @@ impl Served {
             };
             match event {
                 Event::Note(Note::Notice(notice)) => {
-                    if request.hears(&notice) {
+                    if let Some(withdrawn) = notice.withdrawn() {
+                        questions.retain(|(_, asked)| asked.id != withdrawn);
+                    } else if request.hears(&notice)
+                        && let Some(notice) = request.own(notice)
+                    {
                         out.message(notice.message()).await;
                     }
                 }
                 Event::Note(Note::Asked(asked)) => {
                     let params = asked.params.as_deref().and_then(|params| std::str::from_utf8(params).ok());
                     if may_ask(method) && can_be_asked(&asked.method, params, &request.capabilities) {
-                        questions.push((format!("{}-{}", asked.method, questions.len() + 1), asked));
+                        number += 1;
+                        questions.push((format!("{}-{number}", asked.method), asked));
                     } else {
                         let _ = child.link().refuse(&asked, "the client has not declared that it can do this").await;
                     }
@@ -269,6 +277,7 @@ impl Served {
             .collect();
         let result = input_required(&asked, Some(&state));
         let fingerprint = request.fingerprint.clone();
+        exchange.hush(true);
         let parked = Parked::Call { exchange, child, questions, fingerprint };
         if self.parking.park(state, request.ask.owner.clone(), parked) {
             out.served(&Ok(result.into())).await;
@@ -307,6 +316,7 @@ impl Served {
             }
         }
         if questions.is_empty() {
+            exchange.hush(false);
             return Some((child, exchange));
         }
         self.ask_client(request, child, exchange, questions, out).await;
@@ -354,6 +364,17 @@ impl Modern {
                 crate::relay::translate::messages::place(method) == crate::relay::translate::messages::Place::Request
             }
         }
+    }
+
+    /// A notification as this request's client knows it: progress during a retry comes under the
+    /// token of the first attempt, and is nobody's if the retry has none.
+    fn own(&self, notice: Notice) -> Option<Notice> {
+        if self.state.is_none() || notice.method != "notifications/progress" {
+            return Some(notice);
+        }
+        let params = notice.params.as_deref().and_then(|params| std::str::from_utf8(params).ok())?;
+        let params = Some(restore_progress(params, self.ask.progress_token.as_deref()?).into());
+        Some(Notice { params, ..notice })
     }
 }
 

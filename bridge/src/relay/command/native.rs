@@ -211,6 +211,7 @@ impl Native {
         loop {
             match exchange.next().await {
                 Event::Note(Note::Notice(notice)) => {
+                    self.session.heard(&notice);
                     out.message(notice.message()).await;
                 }
                 Event::Note(Note::Asked(asked)) => self.ask(child, asked, Some(out)).await,
@@ -278,7 +279,7 @@ fn carry_answer(
         let Some(child) = child.upgrade() else { return };
         let _ = match outcome {
             Ok(outcome) => child.link().respond(&asked.id, outcome.as_deref().map_err(|error| &**error)).await,
-            Err(_) => child.link().refuse(&asked, "the session has ended").await,
+            Err(_) => child.link().refuse(&asked, "nobody answers this any more").await,
         };
     });
 }
@@ -353,6 +354,7 @@ impl Listener for Voice {
             Some(interest) => wants(&lock(interest), &notice),
         };
         if wanted {
+            self.session.heard(&notice);
             self.session.outbox.put(notice.message());
         }
     }

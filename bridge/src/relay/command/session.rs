@@ -10,7 +10,10 @@ use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 
 use super::outbox::Outbox;
-use crate::message::{Params, Response};
+use crate::{
+    backend::link::Notice,
+    message::{Params, Response},
+};
 
 /// The state of one legacy session that its client can see.
 pub(super) struct Session {
@@ -72,6 +75,13 @@ impl Session {
             let text = |raw: &serde_json::value::RawValue| Bytes::copy_from_slice(raw.get().as_bytes());
             // Whoever asked may have left.
             let _ = answer.send(response.outcome.map(text).map_err(text));
+        }
+    }
+
+    /// The server does not want an answer any more, if this says so.
+    pub(super) fn heard(&self, notice: &Notice) {
+        if let Some(withdrawn) = notice.withdrawn() {
+            lock(&self.questions).remove(&withdrawn);
         }
     }
 

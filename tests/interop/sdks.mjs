@@ -1,0 +1,51 @@
+// The official TypeScript SDKs behind one face, for what is the same in both.
+import { Client as ClientV2, StreamableHTTPClientTransport as HttpV2 } from '@modelcontextprotocol/client';
+import { Client as ClientV1 } from '@modelcontextprotocol/sdk/client/index.js';
+import { StreamableHTTPClientTransport as HttpV1 } from '@modelcontextprotocol/sdk/client/streamableHttp.js';
+import {
+  CreateMessageRequestSchema,
+  ElicitRequestSchema,
+  ListRootsRequestSchema,
+  LoggingMessageNotificationSchema,
+  ResourceUpdatedNotificationSchema,
+  ToolListChangedNotificationSchema,
+} from '@modelcontextprotocol/sdk/types.js';
+import { recordingFetch, same } from './transcript.mjs';
+
+/** What version 1 knows a method by. */
+const SCHEMAS = {
+  'elicitation/create': ElicitRequestSchema,
+  'sampling/createMessage': CreateMessageRequestSchema,
+  'roots/list': ListRootsRequestSchema,
+  'notifications/message': LoggingMessageNotificationSchema,
+  'notifications/resources/updated': ResourceUpdatedNotificationSchema,
+  'notifications/tools/list_changed': ToolListChangedNotificationSchema,
+};
+
+/**
+ * A client of `kind` that is connected: `v1` and `v2` in the legacy era, `v2-modern` in the modern
+ * one. `answers` has a function for each request that a server may send, `hears` one for each
+ * notification. Exchanges over HTTP are recorded.
+ */
+export async function connect(kind, url, { answers = {}, hears = {} } = {}) {
+  const isModern = kind === 'v2-modern';
+  const info = { name: `interop-${kind}`, version: '1.0.0' };
+  const capabilities = Object.keys(answers).length === 0 ? {} : { elicitation: { form: {} }, sampling: {}, roots: {} };
+  const versionNegotiation = { mode: isModern ? { pin: '2026-07-28' } : 'legacy' };
+  const client = kind === 'v1' ? new ClientV1(info, { capabilities }) : new ClientV2(info, { capabilities, versionNegotiation });
+  const named = (method) => (kind === 'v1' ? SCHEMAS[method] : method);
+  for (const [method, answer] of Object.entries(answers)) client.setRequestHandler(named(method), async ({ params }) => answer(params));
+  for (const [method, hear] of Object.entries(hears)) client.setNotificationHandler(named(method), ({ params }) => hear(params));
+  const exchanges = [];
+  const options = { fetch: recordingFetch(url, exchanges) };
+  await client.connect(kind === 'v1' ? new HttpV1(new URL(url), options) : new HttpV2(new URL(url), options));
+
+  /** The first text of a tool's result. */
+  async function call(name, args = {}, options = {}, meta = undefined) {
+    const params = { name, arguments: args, ...(meta && { _meta: meta }) };
+    const result = await (kind === 'v1' ? client.callTool(params, undefined, options) : client.callTool(params, options));
+    same(result.isError ?? false, false, `${name}: ${JSON.stringify(result.content)}`);
+    return result.content[0].text;
+  }
+  return { client, call, isModern, exchanges };
+}
