@@ -180,6 +180,7 @@ fn whole_gate() -> Gate {
     let limits = limits();
     Gate::new(Setup {
         resource: &resource,
+        legacy_sse: false,
         path: "/mcp",
         bound: ([127, 0, 0, 1], 8808).into(),
         issuer: Some(&Issuer::new("https://as.example")),

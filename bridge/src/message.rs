@@ -49,6 +49,19 @@ pub struct Request<'a> {
     pub params: Params<'a>,
 }
 
+impl Request<'_> {
+    /// The request written anew: what was checked, never the bytes it came from.
+    pub fn to_json(&self) -> String {
+        let method = quoted(&self.method);
+        let params = self.params.to_json().map(|params| format!(r#","params":{params}"#));
+        format!(
+            r#"{{"jsonrpc":"2.0","id":{},"method":{method}{}}}"#,
+            self.id.as_json(),
+            params.as_deref().unwrap_or_default()
+        )
+    }
+}
+
 /// A notification: a method and parameters.
 #[derive(Debug)]
 pub struct Notification<'a> {

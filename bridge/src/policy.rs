@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use serde_json::{Value, value::RawValue};
 
 use crate::{
-    message::{Notification, Object, Reference, Request, looks_like},
+    message::{Message, Notification, Object, Reference, Request, looks_like},
     scope::ScopeSet,
     token::VerifiedToken,
 };
@@ -54,6 +54,27 @@ impl<'a> Permit<'a> {
     /// The request that may be carried out.
     pub fn request(&self) -> &Request<'a> {
         &self.0
+    }
+}
+
+impl Permit<'_> {
+    /// The same permit apart from the body that its request was read from, for what takes longer than
+    /// that body is kept: the request is written anew.
+    pub fn keep(&self) -> KeptPermit {
+        KeptPermit(self.0.to_json())
+    }
+}
+
+/// A [`Permit`] that owns the text of its request.
+pub struct KeptPermit(String);
+
+impl KeptPermit {
+    /// The permit. `None` would mean that we cannot read what we wrote.
+    pub fn permit(&self) -> Option<Permit<'_>> {
+        match Message::parse(self.0.as_bytes()) {
+            Ok(Message::Request(request)) => Some(Permit(request)),
+            _ => None,
+        }
     }
 }
 

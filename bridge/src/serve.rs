@@ -231,6 +231,7 @@ fn site(config: &Config, bound: SocketAddr, audit: Option<Audit>, metrics: &Arc<
         let gate = Gate::new(Setup {
             resource: &resource,
             path: &server.path,
+            legacy_sse: server.legacy_sse,
             bound,
             issuer: issuer.as_ref(),
             server: (config.servers.len() > 1).then_some(server.name.as_str()),

@@ -57,6 +57,18 @@ fn every_sdk_with_a_signed_token_of_a_real_authorization_server() {
     assert_eq!(server.introspections(), 0, "signed tokens are not asked about");
 }
 
+#[test]
+fn sdks_that_know_http_with_sse_use_it() {
+    let server = AuthorizationServer::start();
+    let bridge = server.command_line("5m").switch("--legacy-sse").spawn();
+    let token = server.token_for(&bridge);
+    for mut client in [node("client-v1.mjs"), python("client.py")] {
+        let steps = transcript(client.args(["sse", bridge.url()]).env("MCP_TOKEN", &token));
+        assert!(named(&steps, "call").count() >= 3);
+        assert!(named(&steps, "closed").count() >= 1);
+    }
+}
+
 /// Every SDK uses the calculator with one and the same token of `server`.
 fn every_sdk_calculates(server: &AuthorizationServer, bridge: &Bridge) {
     let token = server.token_for(bridge);
@@ -240,6 +252,10 @@ impl AuthorizationServer {
 
     /// A bridge that asks this server about tokens and believes an answer for `cache`.
     fn bridge(&self, cache: &str) -> Bridge {
+        self.command_line(cache).spawn()
+    }
+
+    fn command_line(&self, cache: &str) -> CommandLine {
         CommandLine::serve()
             .flag("--auth", "introspection")
             .flag("--issuer", &self.issuer)
@@ -247,7 +263,6 @@ impl AuthorizationServer {
             .flag("--introspection-client-id", &self.client_id)
             .flag("--introspection-cache", cache)
             .env("MCP_BRIDGE_INTROSPECTION_CLIENT_SECRET", SECRET)
-            .spawn()
     }
 
     /// An access token for `bridge` with every scope.

@@ -16,6 +16,7 @@ mod introspection;
 mod introspection_faults;
 mod jwt;
 mod legacy;
+mod legacy_sse;
 mod limits;
 mod metadata;
 mod modern;

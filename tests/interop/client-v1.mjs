@@ -2,9 +2,11 @@
 //
 //   node client-v1.mjs stdio PROGRAM
 //   node client-v1.mjs http URL    (with a bearer token in MCP_TOKEN, if it is set)
+//   node client-v1.mjs sse URL     (the same over HTTP+SSE, at URL/sse)
 //
 // Version 1 speaks the legacy era only.
 import { Client } from '@modelcontextprotocol/sdk/client/index.js';
+import { SSEClientTransport } from '@modelcontextprotocol/sdk/client/sse.js';
 import { StdioClientTransport } from '@modelcontextprotocol/sdk/client/stdio.js';
 import { StreamableHTTPClientTransport } from '@modelcontextprotocol/sdk/client/streamableHttp.js';
 import { checkExchanges, checkIdentity, checkSessionIsGone, streamIsOpen, useCalculator } from './calculator.mjs';
@@ -16,10 +18,13 @@ const token = process.env.MCP_TOKEN;
 main(async () => {
   const headers = token === undefined ? {} : { authorization: `Bearer ${token}` };
   const exchanges = [];
-  const transport =
-    kind === 'stdio'
-      ? new StdioClientTransport({ command: target })
-      : new StreamableHTTPClientTransport(new URL(target), { fetch: recordingFetch(target, exchanges), requestInit: { headers } });
+  const open = {
+    stdio: () => new StdioClientTransport({ command: target }),
+    http: () =>
+      new StreamableHTTPClientTransport(new URL(target), { fetch: recordingFetch(target, exchanges), requestInit: { headers } }),
+    sse: () => new SSEClientTransport(new URL(`${target}/sse`), { requestInit: { headers } }),
+  };
+  const transport = open[kind]();
   const errors = [];
   const client = new Client({ name: 'interop-v1', version: '1.0.0' });
   client.onerror = (error) => errors.push(error.message);

@@ -2,6 +2,7 @@
 
     client.py stdio PROGRAM
     client.py http URL    (with a bearer token in MCP_TOKEN, if it is set)
+    client.py sse URL     (the same over HTTP+SSE, at URL/sse, in the legacy era)
 
 Prints a transcript as JSON; on a mismatch says so on stderr and exits 1.
 """
@@ -12,6 +13,7 @@ from typing import Any
 
 import httpx2
 from mcp import Client, MCPError, StdioServerParameters
+from mcp.client.sse import sse_client
 from mcp.client.streamable_http import streamable_http_client
 
 from transcript import note, run, same
@@ -68,6 +70,11 @@ async def use_calculator(client: Client) -> None:
     note("wrong operation", refusal=wrong)
 
 
+def authorization() -> dict[str, str]:
+    token = os.environ.get("MCP_TOKEN")
+    return {} if token is None else {"authorization": f"Bearer {token}"}
+
+
 async def over_http(url: str, mode: str, version: str) -> None:
     exchanges: list[dict[str, Any]] = []
 
@@ -81,9 +88,7 @@ async def over_http(url: str, mode: str, version: str) -> None:
             }
         )
 
-    token = os.environ.get("MCP_TOKEN")
-    headers = {} if token is None else {"authorization": f"Bearer {token}"}
-    async with httpx2.AsyncClient(headers=headers, timeout=30, event_hooks={"response": [record]}) as http:
+    async with httpx2.AsyncClient(headers=authorization(), timeout=30, event_hooks={"response": [record]}) as http:
         async with Client(streamable_http_client(url, http_client=http), mode=mode) as client:
             same(client.protocol_version, version, "protocol version")
             await use_calculator(client)
@@ -99,6 +104,15 @@ async def over_http(url: str, mode: str, version: str) -> None:
     note("exchanges", exchanges=exchanges)
 
 
+async def over_sse(url: str) -> None:
+    for mode in ("legacy", "auto"):
+        note("mode", mode=mode)
+        async with Client(sse_client(f"{url}/sse", headers=authorization()), mode=mode) as client:
+            same(client.protocol_version, "2025-11-25", "protocol version")
+            await use_calculator(client)
+        note("closed")
+
+
 async def over_stdio(program: str, mode: str, version: str) -> None:
     async with Client(StdioServerParameters(command=program), mode=mode) as client:
         same(client.protocol_version, version, "protocol version")
@@ -107,6 +121,8 @@ async def over_stdio(program: str, mode: str, version: str) -> None:
 
 
 async def main(kind: str, target: str) -> None:
+    if kind == "sse":
+        return await over_sse(target)
     for mode, version in MODES:
         note("mode", mode=mode)
         if kind == "stdio":

@@ -262,7 +262,8 @@ fn conflicts<'r>(r: &mut Resolver<'r>, servers: &[(&'r Table, &Server)], public_
         let public = public.map(|resource| resource.path().to_owned()).unwrap_or_default();
         let mut paths = vec![server.path.trim_end_matches('/').to_owned(), public];
         if server.legacy_sse {
-            paths.extend(paths.clone().into_iter().map(|path| path + "/sse"));
+            let under = |path: &String| [format!("{path}/sse"), format!("{path}/messages")];
+            paths.extend(paths.iter().flat_map(under).collect::<Vec<_>>());
         }
         paths
     };

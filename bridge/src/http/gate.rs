@@ -9,10 +9,9 @@ use std::{
 use bytes::Bytes;
 use http::{
     HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri,
-    header::{AUTHORIZATION, CONTENT_LENGTH, HOST, ORIGIN, RETRY_AFTER},
+    header::{AUTHORIZATION, HOST, ORIGIN, RETRY_AFTER},
     request::Parts,
 };
-use http_body_util::{BodyExt as _, LengthLimitError, Limited};
 use mcp_calculator::server::{Era, MODERN_VERSION};
 use tokio::time::Instant;
 use tracing::debug;
@@ -20,14 +19,15 @@ use tracing::debug;
 use crate::{
     backend::{Answered, Conversation, Opened},
     config::{Limits, server::Denial},
-    deadline::within,
     http::{
+        body,
         bounds::Bounds,
         challenge::Challenges,
         headers::{self, Accepts},
         judge::Judge,
         metadata::ProtectedResourceMetadata,
         origin::{self, Origins},
+        paths::{Endpoint, Paths},
         places::Place,
         record::Record,
         respond::{self, Body, Refusal},
@@ -43,17 +43,17 @@ use crate::{
 
 /// Everything that one request's way needs, shared by all requests.
 pub struct Gate {
-    paths: [String; 2],
+    pub(super) paths: Paths,
     metadata: Option<ProtectedResourceMetadata>,
-    challenges: Challenges,
+    pub(super) challenges: Challenges,
     origins: Origins,
     trusted_proxies: Vec<IpAddr>,
     verifier: Arc<dyn TokenVerifier>,
-    judge: Judge,
+    pub(super) judge: Judge,
     filter_lists: bool,
-    relay: Relay,
-    sessions: Arc<Sessions>,
-    limits: Limits,
+    pub(super) relay: Arc<Relay>,
+    pub(super) sessions: Arc<Sessions>,
+    pub(super) limits: Limits,
     bounds: Bounds,
     /// Its name in log and audit file, where there are several.
     server: Option<Arc<str>>,
@@ -66,6 +66,8 @@ pub struct Setup<'a> {
     pub resource: &'a ResourceUri,
     /// The endpoint's path as we are reached locally.
     pub path: &'a str,
+    /// Whether the transport of 2024-11-05 is served under it.
+    pub legacy_sse: bool,
     /// Where we listen.
     pub bound: SocketAddr,
     /// Who issues the tokens; `None` without authorization.
@@ -112,9 +114,8 @@ impl Gate {
             limits.max_sessions_per_principal,
             Arc::clone(&metrics),
         );
-        let public_path = if resource.path().is_empty() { "/" } else { resource.path() };
         Self {
-            paths: [path.to_owned(), public_path.to_owned()],
+            paths: Paths::new(path, resource.path(), setup.legacy_sse),
             metadata: setup.issuer.map(|issuer| {
                 let scopes = policy.scopes();
                 let metadata =
@@ -133,7 +134,7 @@ impl Gate {
                 request_timeout: limits.request_timeout,
             },
             filter_lists: setup.filter_lists,
-            relay: setup.relay,
+            relay: Arc::new(setup.relay),
             sessions: Arc::new(sessions),
             bounds: setup.bounds,
             server: setup.server.map(Into::into),
@@ -144,11 +145,7 @@ impl Gate {
 
     /// Whether requests to `path` are for this gate: to the endpoint itself, or to its metadata.
     pub fn owns(&self, path: &str) -> bool {
-        self.is_endpoint(path) || self.metadata.as_ref().is_some_and(|metadata| metadata.is_at(path))
-    }
-
-    fn is_endpoint(&self, path: &str) -> bool {
-        self.paths.iter().any(|known| known == path)
+        self.paths.at(path).is_some() || self.metadata.as_ref().is_some_and(|metadata| metadata.is_at(path))
     }
 
     /// Answers one HTTP request from `peer`. Dropping the future cancels the request.
@@ -166,9 +163,7 @@ impl Gate {
         let mut response = match self.answer(&head, body, &mut record).await {
             Ok(response) => response,
             Err(refusal) => {
-                self.metrics.refused(refusal.reason());
-                record.allowed = false;
-                record.cause = Some(respond::cause(&refusal));
+                self.note_refusal(&refusal, &mut record);
                 match respond::as_result(&refusal, &self.challenges) {
                     Some(result) => answer(Answered::Served(result), Era::Modern, Accepts::of(&head.headers)),
                     None => respond::refused(&refusal, &self.challenges),
@@ -198,9 +193,7 @@ impl Gate {
             debug!(origin = ?head.headers.get(ORIGIN), "not an allowed origin; --allowed-origin adds one");
             return Err(Refusal::ForeignOrigin);
         }
-        if !self.is_endpoint(head.uri.path()) {
-            return Err(Refusal::NoSuchPath);
-        }
+        let endpoint = self.paths.at(head.uri.path()).ok_or(Refusal::NoSuchPath)?;
         record.server.clone_from(&self.server);
         if head.method == Method::OPTIONS {
             let mut response = respond::empty(StatusCode::NO_CONTENT);
@@ -208,8 +201,8 @@ impl Gate {
             record.allowed = true;
             return Ok(response);
         }
-        if ![Method::POST, Method::GET, Method::DELETE].contains(&head.method) {
-            return Err(Refusal::MethodNotAllowed { allow: "GET, POST, DELETE, OPTIONS" });
+        if !endpoint.takes(&head.method) {
+            return Err(Refusal::MethodNotAllowed { allow: endpoint.allow() });
         }
         let _counted = self.metrics.request_in_flight();
         let (token, verified) = self.authenticate(&head.headers).await?;
@@ -220,10 +213,12 @@ impl Gate {
             rates.check(&verified).map_err(Refusal::RateLimited)?;
         }
         let user = User { token, verified, place };
-        match head.method {
-            Method::POST => self.post(head, body, user, record).await,
-            Method::GET => self.get(&head.headers, user, record),
-            _ => self.delete(&head.headers, &user.verified, record),
+        match (endpoint, &head.method) {
+            (Endpoint::Sse, _) => self.open_line(&head.headers, user, record),
+            (Endpoint::Messages, _) => self.take_message(head, body, user, record).await,
+            (Endpoint::Mcp, &Method::POST) => self.post(head, body, user, record).await,
+            (Endpoint::Mcp, &Method::GET) => self.get(&head.headers, user, record),
+            (Endpoint::Mcp, _) => self.delete(&head.headers, &user.verified, record),
         }
     }
 
@@ -252,17 +247,12 @@ impl Gate {
         B: http_body::Body<Data = Bytes> + Send,
         B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
     {
-        if !headers::is_json(&head.headers) {
-            return Err(Refusal::ContentType);
-        }
-        if headers::is_encoded(&head.headers) {
-            return Err(Refusal::ContentEncoding);
-        }
+        body::check_type(&head.headers)?;
         let accepts = Accepts::of(&head.headers);
         if !accepts.json && !accepts.events {
             return Err(Refusal::NotAcceptable { offered: "application/json or text/event-stream" });
         }
-        let body = self.read(&head.headers, body).await?;
+        let body = body::read(&head.headers, body, &self.limits).await?;
         let message = Message::parse(&body).map_err(Refusal::Unparsable)?;
         let mirror = headers::mirror(&head.headers);
         let era = mirror.era(&message);
@@ -311,14 +301,7 @@ impl Gate {
         if opens_session {
             return self.open(&permit, client, accepts).await;
         }
-        let filtered = (self.filter_lists && permit.request().method == "tools/list")
-            .then(|| (Arc::clone(&self.judge.policy), Arc::clone(caller)));
-        let shown = move |answered: Answered| match &filtered {
-            Some((policy, caller)) => {
-                answered.map_served(|answer| filter::answer(answer, |tool| policy.could_call(caller, tool)))
-            }
-            None => answered,
-        };
+        let shown = self.shown(&permit, caller);
         match self.relay.call(&permit, client).await {
             Outcome::Answered(answered) => Ok(answer(shown(answered), era, accepts)),
             Outcome::Streaming(streaming) => {
@@ -344,10 +327,38 @@ impl Gate {
         Ok(response)
     }
 
-    fn stream(&self, source: sse::Source, token: Option<BearerToken>, verified: Arc<VerifiedToken>) -> Response<Body> {
+    /// What is done with the answer to a request before its client gets it.
+    pub(super) fn shown(
+        &self,
+        permit: &Permit<'_>,
+        caller: &Arc<VerifiedToken>,
+    ) -> impl Fn(Answered) -> Answered + Send + 'static {
+        let filtered = (self.filter_lists && permit.request().method == "tools/list")
+            .then(|| (Arc::clone(&self.judge.policy), Arc::clone(caller)));
+        move |answered| match &filtered {
+            Some((policy, caller)) => {
+                answered.map_served(|answer| filter::answer(answer, |tool| policy.could_call(caller, tool)))
+            }
+            None => answered,
+        }
+    }
+
+    pub(super) fn stream(
+        &self,
+        source: sse::Source,
+        token: Option<BearerToken>,
+        verified: Arc<VerifiedToken>,
+    ) -> Response<Body> {
         let verifier = Arc::clone(&self.verifier);
         let keep_alive = self.limits.keep_alive;
         respond::events(sse::stream(sse::Watch { source, verifier, token, verified, keep_alive }))
+    }
+
+    /// Counts a refusal, and says in the record why it came to it.
+    pub(super) fn note_refusal(&self, refusal: &Refusal, record: &mut Record) {
+        self.metrics.refused(refusal.reason());
+        record.allowed = false;
+        record.cause = Some(respond::cause(refusal));
     }
 
     /// What a legacy request's session speaks to, if the session lives and is the caller's.
@@ -385,24 +396,6 @@ impl Gate {
         }
         record.allowed = true;
         Ok(respond::empty(StatusCode::NO_CONTENT))
-    }
-
-    async fn read<B>(&self, headers: &HeaderMap, body: B) -> Result<Bytes, Refusal>
-    where
-        B: http_body::Body<Data = Bytes> + Send,
-        B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
-    {
-        let max_bytes = self.limits.max_body_bytes;
-        let announced = headers.get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse::<u64>().ok());
-        if announced.is_some_and(|length| length > max_bytes as u64) {
-            return Err(Refusal::TooLarge { max_bytes });
-        }
-        match within(self.limits.body_timeout, Limited::new(body, max_bytes).collect()).await {
-            Ok(Ok(body)) => Ok(body.to_bytes()),
-            Ok(Err(error)) if error.is::<LengthLimitError>() => Err(Refusal::TooLarge { max_bytes }),
-            Ok(Err(_)) => Err(Refusal::BrokenBody),
-            Err(_) => Err(Refusal::TooSlow),
-        }
     }
 
     fn is_our_host(&self, uri: &Uri, headers: &HeaderMap) -> bool {
@@ -446,11 +439,11 @@ impl Gate {
 }
 
 /// Who makes a request.
-struct User {
-    token: Option<BearerToken>,
-    verified: Arc<VerifiedToken>,
+pub(super) struct User {
+    pub(super) token: Option<BearerToken>,
+    pub(super) verified: Arc<VerifiedToken>,
     /// Their place among the requests that are answered at once.
-    place: Place,
+    pub(super) place: Place,
 }
 
 fn answer(answered: Answered, era: Era, accepts: Accepts) -> Response<Body> {

@@ -1,12 +1,15 @@
 //! The network side: sockets, one request's way, answers.
 
+mod body;
 pub mod bounds;
 mod challenge;
 pub mod gate;
 mod headers;
 mod judge;
+mod legacy_sse;
 mod metadata;
 mod origin;
+mod paths;
 mod places;
 mod quiet;
 mod rates;

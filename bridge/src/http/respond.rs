@@ -301,6 +301,16 @@ pub(super) fn as_result(refusal: &Refusal, challenges: &Challenges) -> Option<An
     Some(Answer::result(id, &result.to_string()))
 }
 
+/// A verdict of the policy's as a message on the stream of a client that hears everything there:
+/// that no scope would help, or a missing scope where that is told as a result. `None` for every
+/// refusal that HTTP has to tell.
+pub(super) fn as_message(refusal: &Refusal, challenges: &Challenges) -> Option<Bytes> {
+    match refusal {
+        Refusal::NoRule { .. } => Some(refusal.body()),
+        other => as_result(other, challenges).map(|answer| answer.message),
+    }
+}
+
 /// A path of ours that does not take this HTTP method.
 pub(super) fn method_not_allowed(allow: &'static str) -> Response<Body> {
     let refusal = Refusal::MethodNotAllowed { allow };

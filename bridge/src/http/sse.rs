@@ -2,6 +2,7 @@
 
 use std::{
     convert::Infallible,
+    pin::pin,
     sync::Arc,
     time::{Duration, SystemTime},
 };
@@ -18,7 +19,7 @@ use tokio::{
 use crate::{
     backend::{Answered, Item},
     http::{places::Place, respond::Body},
-    relay::{Streaming, session::Stream},
+    relay::{Streaming, line::Everything, session::Stream},
     telemetry::metrics::GaugeGuard,
     token::{BearerToken, TokenVerifier, VerifiedToken, VerifyError},
 };
@@ -26,9 +27,15 @@ use crate::{
 /// One message as an event. JSON text has no line breaks outside white space, where they mean
 /// nothing, so they become spaces.
 pub(super) fn event(message: &[u8]) -> Bytes {
-    let mut event = Vec::with_capacity(message.len() + 24);
-    event.extend_from_slice(b"event: message\ndata: ");
-    event.extend(message.iter().map(|&byte| if matches!(byte, b'\n' | b'\r') { b' ' } else { byte }));
+    named("message", message)
+}
+
+fn named(name: &str, data: &[u8]) -> Bytes {
+    let mut event = Vec::with_capacity(name.len() + data.len() + 17);
+    event.extend_from_slice(b"event: ");
+    event.extend_from_slice(name.as_bytes());
+    event.extend_from_slice(b"\ndata: ");
+    event.extend(data.iter().map(|&byte| if matches!(byte, b'\n' | b'\r') { b' ' } else { byte }));
     event.extend_from_slice(b"\n\n");
     event.into()
 }
@@ -65,11 +72,18 @@ pub(super) enum Source {
         /// The request's place among those that are answered at once, and its count among streams.
         _held: (Place, GaugeGuard),
     },
+    /// All that a client of HTTP+SSE hears.
+    Everything {
+        /// Where it sends its messages, which is what the stream says first.
+        endpoint: String,
+        /// What comes then.
+        everything: Everything,
+    },
 }
 
 /// A stream of messages as they come.
 ///
-/// It begins with a comment if there is no message at once, because a proxy may hold the response
+/// It begins with a comment if there is nothing to say at once, because a proxy may hold the response
 /// back until its first byte. At every keep-alive the token is verified again: a stream must not
 /// outlive its token or its user's consent.
 ///
@@ -102,9 +116,10 @@ impl Watch {
     async fn keep(mut self, events: mpsc::Sender<Bytes>) {
         let first = match &mut self.source {
             Source::Session(_) => None,
-            Source::Reply { streaming, .. } => streaming.first.take(),
+            Source::Reply { streaming, .. } => streaming.first.take().map(|first| event(&first)),
+            Source::Everything { endpoint, .. } => Some(named("endpoint", endpoint.as_bytes())),
         };
-        let _ = events.send(first.map_or(COMMENT, |first| event(&first))).await;
+        let _ = events.send(first.unwrap_or(COMMENT)).await;
         let mut ticks = interval_at(Instant::now() + self.keep_alive, self.keep_alive);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
@@ -112,40 +127,51 @@ impl Watch {
                 () = events.closed() => return,
                 next = self.next(&mut ticks) => next,
             };
-            let sent = match next {
-                Next::Message(message) => events.send(event(&message)).await,
+            let goes_on = match next {
+                Next::Message(message) => self.deliver(event(&message), &events, &mut ticks).await,
                 Next::Last(message) => {
-                    let _ = events.send(event(&message)).await;
+                    self.deliver(event(&message), &events, &mut ticks).await;
                     return;
                 }
                 Next::Quiet => {
                     // A client that has not taken the last comment needs no other.
                     let _ = events.try_send(COMMENT);
-                    Ok(())
+                    true
                 }
                 Next::End => return,
             };
-            if sent.is_err() {
+            if !goes_on {
                 return;
             }
         }
     }
 
     async fn next(&mut self, ticks: &mut Interval) -> Next {
-        let left = self.verified.expires_at.map(|end| end.duration_since(SystemTime::now()).unwrap_or_default());
-        let expiry = left.filter(|left| *left < ticks.period());
-        let expired = async {
-            match expiry {
-                Some(left) => tokio::time::sleep(left).await,
-                None => std::future::pending().await,
-            }
-        };
-        tokio::select! {
-            () = expired => return Next::End,
+        let alive = tokio::select! {
             next = self.source.next() => return next,
-            _ = ticks.tick() => {}
+            alive = tick(&self.verified, ticks) => alive,
+        };
+        if alive && self.is_still_good().await { Next::Quiet } else { Next::End }
+    }
+
+    /// Waits until the client takes an event; `false` when it is gone, or the stream has to end. One
+    /// that takes nothing is entitled to its stream no longer than others.
+    async fn deliver(&mut self, event: Bytes, events: &mpsc::Sender<Bytes>, ticks: &mut Interval) -> bool {
+        let mut room = pin!(events.reserve());
+        loop {
+            let alive = tokio::select! {
+                // What there is room for is not lost to an end that comes at the same time.
+                biased;
+                room = &mut room => {
+                    return room.map(|room| room.send(event)).is_ok();
+                }
+                () = self.source.ended() => return false,
+                alive = tick(&self.verified, ticks) => alive,
+            };
+            if !alive || !self.is_still_good().await {
+                return false;
+            }
         }
-        if self.is_still_good().await { Next::Quiet } else { Next::End }
     }
 
     async fn is_still_good(&mut self) -> bool {
@@ -164,6 +190,21 @@ impl Watch {
     }
 }
 
+/// Waits for the next tick, or until the token of `verified` has expired: `false`. Cancel-safe.
+async fn tick(verified: &VerifiedToken, ticks: &mut Interval) -> bool {
+    let left = verified.expires_at.map(|end| end.duration_since(SystemTime::now()).unwrap_or_default());
+    match left.filter(|left| *left < ticks.period()) {
+        Some(left) => tokio::select! {
+            () = tokio::time::sleep(left) => false,
+            _ = ticks.tick() => true,
+        },
+        None => {
+            ticks.tick().await;
+            true
+        }
+    }
+}
+
 impl Source {
     /// Waits for the next message, or for the end. Cancel-safe.
     async fn next(&mut self) -> Next {
@@ -177,6 +218,16 @@ impl Source {
                 Some(Item::Last(answered)) => Next::Last(last(answered)),
                 None => Next::End,
             },
+            Self::Everything { everything, .. } => everything.next().await.map_or(Next::End, Next::Message),
+        }
+    }
+
+    /// Waits until there is no use in saying more. Cancel-safe.
+    async fn ended(&mut self) {
+        match self {
+            Self::Session(stream) => stream.ended().await,
+            Self::Reply { .. } => std::future::pending().await,
+            Self::Everything { everything, .. } => everything.ended().await,
         }
     }
 }

@@ -46,6 +46,33 @@ fn each_operation_of_the_calculator_needs_its_scope() {
     assert_eq!(verdict(&policy, "", "tools/call", &json!({"name": "other"})), "allowed");
 }
 
+/// What is kept must be what was judged, to the last digit.
+#[test]
+fn a_kept_permit_is_for_the_same_request() {
+    let open = Policy::new(Vec::new(), Some(ScopeSet::default()));
+    for (body, kept) in [
+        (
+            r#"{"id":"a\u0062","jsonrpc":"2.0","method":"pi\u006eg"}"#,
+            r#"{"jsonrpc":"2.0","id":"a\u0062","method":"ping"}"#,
+        ),
+        (
+            r#" { "extra": 1, "jsonrpc":"2.0", "id" : 100000000000000000000, "method":"initialize", "params":{ "n": 1.10, "x":{ "y":1e400 } } }"#,
+            r#"{"jsonrpc":"2.0","id":100000000000000000000,"method":"initialize","params":{"n":1.10,"x":{ "y":1e400 }}}"#,
+        ),
+        (r#"{"jsonrpc":"2.0","id":1,"method":"x","params":null}"#, r#"{"jsonrpc":"2.0","id":1,"method":"x"}"#),
+        (
+            r#"{"jsonrpc":"2.0","id":1,"method":"x","params":{}}"#,
+            r#"{"jsonrpc":"2.0","id":1,"method":"x","params":{}}"#,
+        ),
+    ] {
+        let Ok(Message::Request(request)) = Message::parse(body.as_bytes()) else { panic!("{body}") };
+        let permit = open.permit(&token(""), request).expect("allowed").keep();
+        let again = permit.permit().expect("it reads back");
+        assert_eq!(again.request().to_json(), kept);
+        assert_eq!(again.keep().0, permit.0);
+    }
+}
+
 #[test]
 fn an_escaped_spelling_is_the_same_argument() {
     let policy = in_process::policy();

@@ -2,6 +2,7 @@
 
 pub mod command;
 pub mod filter;
+pub mod line;
 pub(crate) mod owner;
 pub mod param_headers;
 pub mod session;
@@ -71,15 +72,20 @@ impl Relay {
     /// Has a permitted request carried out. Dropping the future or the stream says that the client is
     /// gone, which cancels the request in the modern era.
     pub async fn call(&self, permit: &Permit<'_>, client: Client<'_>) -> Outcome {
-        let call = self.call_of(permit, client);
-        let reply = match client.conversation {
-            Some(conversation) => conversation.call(call).await,
-            None => self.backend.call(call).await,
-        };
-        match reply {
+        match self.begin(permit, client).await {
             Reply::Whole(answered) => Outcome::Answered(answered),
             Reply::Stream(rest) if client.streams => self.stream(rest).await,
             Reply::Stream(rest) => whole(rest).await,
+        }
+    }
+
+    /// The same for a client that does not wait for the first message: what is returned is the
+    /// answer only where that is there at once.
+    pub async fn begin(&self, permit: &Permit<'_>, client: Client<'_>) -> Reply {
+        let call = self.call_of(permit, client);
+        match client.conversation {
+            Some(conversation) => conversation.call(call).await,
+            None => self.backend.call(call).await,
         }
     }
 

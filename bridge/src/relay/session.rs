@@ -14,7 +14,10 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     backend::Conversation,
-    relay::owner::{Owner, Principal},
+    relay::{
+        line::{Everything, Line},
+        owner::{Owner, Principal},
+    },
     telemetry::metrics::{GaugeGuard, Metrics},
     token::VerifiedToken,
 };
@@ -24,7 +27,7 @@ use crate::{
 pub struct SessionId([u8; 16]);
 
 impl SessionId {
-    /// Reads the value of `Mcp-Session-Id`; `None` for what we never gave out.
+    /// Reads the value of `Mcp-Session-Id` or `sessionId`; `None` for what we never gave out.
     pub fn parse(text: &[u8]) -> Option<Self> {
         let digit = |byte: u8| match byte {
             b'0'..=b'9' => Some(byte - b'0'),
@@ -41,7 +44,7 @@ impl SessionId {
         Some(Self(bytes))
     }
 
-    /// The value for `Mcp-Session-Id`.
+    /// The value for `Mcp-Session-Id`, and for `sessionId` in a query.
     pub fn header_value(&self) -> String {
         self.0.iter().map(|byte| format!("{byte:02x}")).collect()
     }
@@ -79,6 +82,8 @@ struct Session {
     owner: Owner,
     /// What the session speaks to.
     conversation: Arc<dyn Conversation>,
+    /// The same, where the client hears everything on one stream; then the session ends with that.
+    line: Option<Arc<Line>>,
     last_used: Instant,
     /// Ends with the session.
     ended: CancellationToken,
@@ -111,6 +116,29 @@ impl Sessions {
         conversation: Arc<dyn Conversation>,
         now: Instant,
     ) -> Result<SessionId, Full> {
+        self.enter(token, conversation, None, now)
+    }
+
+    /// Opens a session of the bearer of `token` together with its one stream, with which it ends.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open).
+    pub fn open_line(self: &Arc<Self>, token: &VerifiedToken, now: Instant) -> Result<(SessionId, Everything), Full> {
+        let (line, arriving) = Line::new();
+        let conversation = Arc::clone(&line) as Arc<dyn Conversation>;
+        let id = self.enter(token, conversation, Some(line), now)?;
+        // Gone already only where the same user opens very many at once.
+        let stream = self.stream_of(&id, token, now, Session::is_line).ok_or(Full)?;
+        Ok((id, Everything::new(stream, arriving)))
+    }
+
+    fn enter(
+        &self,
+        token: &VerifiedToken,
+        conversation: Arc<dyn Conversation>,
+        line: Option<Arc<Line>>,
+        now: Instant,
+    ) -> Result<SessionId, Full> {
         let id = SessionId::random().ok_or(Full)?;
         let mut table = self.lock();
         let owner = Owner::of(token);
@@ -132,6 +160,7 @@ impl Sessions {
         let session = Session {
             owner,
             conversation,
+            line,
             last_used: now,
             ended: CancellationToken::new(),
             stream: None,
@@ -144,15 +173,33 @@ impl Sessions {
 
     /// What the session speaks to, if it lives and is the bearer's; it counts as used then.
     pub fn touch(&self, id: &SessionId, token: &VerifiedToken, now: Instant) -> Option<Arc<dyn Conversation>> {
-        self.lock().owned(id, token, self.idle, now).map(|session| Arc::clone(&session.conversation))
+        let mut table = self.lock();
+        let session = table.owned(id, token, self.idle, now).filter(|session| !session.is_line())?;
+        Some(Arc::clone(&session.conversation))
+    }
+
+    /// The line of a session that was opened with its stream, if it lives and is the bearer's; it
+    /// counts as used then.
+    pub fn line(&self, id: &SessionId, token: &VerifiedToken, now: Instant) -> Option<Arc<Line>> {
+        self.lock().owned(id, token, self.idle, now)?.line.clone()
     }
 
     /// Opens the session's stream for messages of the server's own accord. An earlier one ends: its
     /// client has reconnected, and one message must not go to two streams.
     pub fn open_stream(self: &Arc<Self>, id: &SessionId, token: &VerifiedToken, now: Instant) -> Option<Stream> {
+        self.stream_of(id, token, now, |session| !session.is_line())
+    }
+
+    fn stream_of(
+        self: &Arc<Self>,
+        id: &SessionId,
+        token: &VerifiedToken,
+        now: Instant,
+        is_meant: impl Fn(&Session) -> bool,
+    ) -> Option<Stream> {
         let mut table = self.lock();
         let streams_ended = table.streams_ended;
-        let session = table.owned(id, token, self.idle, now)?;
+        let session = table.owned(id, token, self.idle, now).filter(|session| is_meant(session))?;
         if let Some((_, earlier)) = session.stream.take() {
             earlier.cancel();
         }
@@ -164,6 +211,7 @@ impl Sessions {
         session.stream = Some((session.streams_opened, ended.clone()));
         Some(Stream {
             ended,
+            session_ended: session.ended.clone(),
             number: session.streams_opened,
             id: *id,
             conversation: Arc::clone(&session.conversation),
@@ -175,7 +223,7 @@ impl Sessions {
     /// Ends the session, if it lives and is the bearer's.
     pub fn end(&self, id: &SessionId, token: &VerifiedToken, now: Instant) -> bool {
         let mut table = self.lock();
-        let owned = table.owned(id, token, self.idle, now).is_some();
+        let owned = table.owned(id, token, self.idle, now).is_some_and(|session| !session.is_line());
         if owned {
             table.end(id);
         }
@@ -249,11 +297,16 @@ impl Session {
     fn is_idle(&self, idle: Duration, now: Instant) -> bool {
         self.stream.is_none() && now.saturating_duration_since(self.last_used) >= idle
     }
+
+    fn is_line(&self) -> bool {
+        self.line.is_some()
+    }
 }
 
 /// A session's open stream. Dropping it closes it.
 pub struct Stream {
     ended: CancellationToken,
+    session_ended: CancellationToken,
     number: u64,
     id: SessionId,
     conversation: Arc<dyn Conversation>,
@@ -268,6 +321,11 @@ impl Stream {
         self.ended.cancelled().await;
     }
 
+    /// Waits until its session has ended. Cancel-safe.
+    pub async fn session_ended(&self) {
+        self.session_ended.cancelled().await;
+    }
+
     /// Waits for what the server says of its own accord. Cancel-safe.
     pub async fn next_message(&self) -> Bytes {
         self.conversation.next_message().await
@@ -277,9 +335,10 @@ impl Stream {
 impl Drop for Stream {
     fn drop(&mut self) {
         let mut table = self.sessions.lock();
-        if let Some(session) = table.sessions.get_mut(&self.id)
-            && session.stream.as_ref().is_some_and(|(number, _)| *number == self.number)
-        {
+        let Some(session) = table.sessions.get_mut(&self.id) else { return };
+        if session.is_line() {
+            table.end(&self.id);
+        } else if session.stream.as_ref().is_some_and(|(number, _)| *number == self.number) {
             session.stream = None;
             // The idle time begins when the client is gone, not when it came.
             session.last_used = Instant::now();

@@ -238,8 +238,10 @@ fn tables_that_are_wrong() {
     );
     let third = table("c", "path = \"c\"") + &twice;
     assert_eq!(from_file(&third, &[], &[]).expect_err("three problems").0.len(), 3);
-    let sse = table("a", "path = \"/a\"\nlegacy_sse = true") + &table("b", "path = \"/a/sse\"");
-    check_file(&sse, &["7: `path`: requests to `/a/sse` go to the server `a` already"]);
+    for path in ["/a/sse", "/a/messages"] {
+        let sse = table("a", "path = \"/a\"\nlegacy_sse = true") + &table("b", &format!("path = \"{path}\""));
+        check_file(&sse, &[&format!("7: `path`: requests to `{path}` go to the server `a` already")]);
+    }
 }
 
 /// A proxy may take the prefix of the public URL away or pass it on, so both must tell servers apart.
