@@ -63,7 +63,7 @@ fn a_draft_can_be_served_and_has_a_scope_for_everything() {
         let needs = checked(&line);
         assert_eq!(needs["warnings"], json!([]), "{era}");
         assert_eq!((count(&needs, "resources"), count(&needs, "templates")), (3, 1), "{era}");
-        let prompts = if era == "legacy" { 4 } else { 5 };
+        let prompts = 5;
         assert_eq!(count(&needs, "prompts"), prompts, "{era}");
         assert_eq!(count(&needs, "rules"), count(&needs, "tools") + prompts + 1, "{era}");
         let mut scopes = Vec::new();
