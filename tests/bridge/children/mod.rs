@@ -1,0 +1,9 @@
+//! Processes behind the bridge: whose they are, what they are told, what they cannot do, and that
+//! none of them stays behind.
+
+mod client;
+mod rig;
+
+mod collisions;
+mod identity;
+mod ownership;
