@@ -157,7 +157,7 @@ impl Served {
 
     /// Learns the tools, and hands the children that have been started over to the pool.
     async fn begin(&self, eras: &Eras, there: Vec<Child>) {
-        let kind = if eras.modern.is_some() { Kind::Modern } else { Kind::legacy("{}") };
+        let kind = eras.usual();
         let by = Instant::now() + self.children.start_timeout().min(TOOLS_WITHIN);
         if let Some(child) = there.iter().find(|child| *child.kind() == kind) {
             for page in opening::tools(child.link(), child.opening(), by).await {
@@ -165,6 +165,18 @@ impl Served {
             }
         }
         self.pool.begin(&kind, there);
+    }
+
+    /// Finds out whether what went wrong is over, so that readiness comes back by itself: whoever looks
+    /// at it may be what sends the requests.
+    async fn look_again(&self) {
+        let Ok(_probing) = self.probing.try_lock() else { return };
+        let kind = self.eras.borrow().as_ref().and_then(|eras| eras.as_ref().ok()).map(|eras| eras.usual());
+        if let Some(kind) = kind
+            && self.children.start_as(&kind, &[], false).await.is_ok()
+        {
+            self.pool.tidy();
+        }
     }
 
     /// A child for one request: the owner's, everybody's, or one that is used for nothing else.
@@ -295,7 +307,14 @@ impl Backend for Command {
         self.0.parking.tidy();
         self.0.kept.tidy();
         if self.0.eras.borrow().as_ref().is_some_and(Result::is_ok) {
-            self.0.pool.tidy();
+            match self.0.children.trouble() {
+                None => self.0.pool.tidy(),
+                Some(_) if self.0.children.may_start() => {
+                    let served = Arc::clone(&self.0);
+                    self.0.tasks.spawn(async move { served.look_again().await });
+                }
+                Some(_) => {}
+            }
         } else if self.0.children.may_start() {
             let served = Arc::clone(&self.0);
             self.0.tasks.spawn(async move {

@@ -45,6 +45,13 @@ pub(super) struct Eras {
     pub(super) legacy: Option<Bytes>,
 }
 
+impl Eras {
+    /// As what a server is opened when nobody has said yet as what it will be needed.
+    pub(super) fn usual(&self) -> Kind {
+        if self.modern.is_some() { Kind::Modern } else { Kind::legacy("{}") }
+    }
+}
+
 /// Says to a fresh server what a server of that kind has to hear first.
 ///
 /// # Errors
@@ -136,10 +143,20 @@ pub(super) async fn probe(children: &Arc<Children>) -> Result<(Eras, Vec<Child>)
             usable.push(first.opened(nobody.clone(), Opening::Legacy(result)));
             None
         }
-        First::Neither(why) => Some(why),
+        First::Neither(why) => {
+            drop(first);
+            Some(why)
+        }
     };
     if eras.legacy.is_none() {
-        let second = children.start_blank(&[], true).await?;
+        let second = match children.start_blank(&[], false).await {
+            Err(StartError::Full { .. }) => {
+                // There may be one place only, and it is the first one's.
+                usable.clear();
+                children.start_blank(&[], true).await?
+            }
+            started => started?,
+        };
         match open(second.link(), &nobody, Instant::now() + children.start_timeout()).await {
             Ok(Opening::Legacy(result)) => {
                 eras.legacy = Some(result.clone());
