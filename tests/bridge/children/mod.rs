@@ -5,5 +5,8 @@ mod client;
 mod rig;
 
 mod collisions;
+mod deaths;
 mod identity;
+mod outputs;
 mod ownership;
+mod starts;
