@@ -20,7 +20,10 @@ fn a_server_that_dies_in_mid_request_costs_that_request_only() {
                 for call in 0..3 {
                     let reply = client.call("die", &json!({ "code": 7 }));
                     let text = reply.error(502, -32603);
-                    assert!(text.contains("exited with code 7") && text.ends_with("try again"), "{era} {isolation}: {text}");
+                    assert!(
+                        text.contains("exited with code 7") && text.ends_with("try again"),
+                        "{era} {isolation}: {text}"
+                    );
                     let next = client.text("echo_raw", &json!({ "call": call }));
                     assert!(next.contains(&format!(r#""call":{call}"#)), "{era} {isolation}: {next}");
                 }

@@ -6,7 +6,9 @@ mod rig;
 
 mod collisions;
 mod deaths;
+mod ends;
 mod identity;
+mod leaving;
 mod outputs;
 mod ownership;
 mod starts;

@@ -31,7 +31,11 @@ fn check_is_down(rig: &Rig, why: &str) {
     let reply = legacy.initialize(&json!({}));
     assert_eq!(reply.error(503, -32603), TOLD, "{why}");
     assert!(reply.head.header("Mcp-Session-Id").is_none() && reply.head.header("Retry-After").is_some(), "{reply:?}");
-    assert_eq!(rig.bridge.send(&crate::common::http::Request::get("/healthz")).status, 200, "the bridge itself is well");
+    assert_eq!(
+        rig.bridge.send(&crate::common::http::Request::get("/healthz")).status,
+        200,
+        "the bridge itself is well"
+    );
 }
 
 #[test]
