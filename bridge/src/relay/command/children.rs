@@ -8,7 +8,7 @@ use std::{
 };
 
 use tokio::{
-    sync::Semaphore,
+    sync::{Mutex as AsyncMutex, Semaphore},
     time::{Instant, timeout},
 };
 use tokio_util::task::TaskTracker;
@@ -59,8 +59,8 @@ pub(super) struct Child {
     ear: Arc<Ear>,
     /// Whom it is counted for.
     _share: Option<Share>,
-    /// Which resources somebody has subscribed to through it, and how many.
-    subscriptions: Mutex<HashMap<String, usize>>,
+    /// How many have subscribed to which resource through it; each under a lock of its own.
+    watchers: Mutex<HashMap<String, Arc<AsyncMutex<usize>>>>,
 }
 
 impl Child {
@@ -80,24 +80,11 @@ impl Child {
         &self.ear
     }
 
-    /// Counts one more subscriber of a resource; whether it is the first.
-    pub(super) fn subscriber_came(&self, uri: &str) -> bool {
-        let mut subscriptions = lock(&self.subscriptions);
-        let count = subscriptions.entry(uri.to_owned()).or_default();
-        *count += 1;
-        *count == 1
-    }
-
-    /// Counts one subscriber of a resource less; whether it was the last.
-    pub(super) fn subscriber_left(&self, uri: &str) -> bool {
-        let mut subscriptions = lock(&self.subscriptions);
-        let Some(count) = subscriptions.get_mut(uri) else { return false };
-        *count -= 1;
-        let last = *count == 0;
-        if last {
-            subscriptions.remove(uri);
-        }
-        last
+    /// The subscribers of a resource. Whoever tells the server to begin or to stop holds the lock until
+    /// that is answered: an end that overtakes a beginning would be the end of both.
+    pub(super) fn watchers<'c>(&'c self, uri: &'c str) -> Watchers<'c> {
+        let count = Arc::clone(lock(&self.watchers).entry(uri.to_owned()).or_default());
+        Watchers { child: self, uri, count }
     }
 
     /// The same child, opened.
@@ -108,6 +95,24 @@ impl Child {
     /// The same child, counted for somebody.
     pub(super) fn shared_by(self, share: Share) -> Self {
         Self { _share: Some(share), ..self }
+    }
+}
+
+/// The subscribers of one resource. Dropping it forgets a resource that has none.
+pub(super) struct Watchers<'c> {
+    child: &'c Child,
+    uri: &'c str,
+    /// How many there are.
+    pub(super) count: Arc<AsyncMutex<usize>>,
+}
+
+impl Drop for Watchers<'_> {
+    fn drop(&mut self) {
+        let mut all = lock(&self.child.watchers);
+        // Nobody else can get hold of it while the table is locked.
+        if Arc::strong_count(&self.count) == 2 && self.count.try_lock().is_ok_and(|count| *count == 0) {
+            all.remove(self.uri);
+        }
     }
 }
 
@@ -258,7 +263,7 @@ impl Children {
         let listener: Arc<dyn Listener> = Arc::clone(&ear) as _;
         let audience = if self.shared { Audience::Shared(listener) } else { Audience::Owner(listener) };
         let link = Link::new(self.name(), process, audience, &self.tasks);
-        Ok(Child { link, kind: Kind::Blank, opening: Opening::Blank, ear, _share: None, subscriptions: Mutex::default() })
+        Ok(Child { link, kind: Kind::Blank, opening: Opening::Blank, ear, _share: None, watchers: Mutex::default() })
     }
 
     /// Starts a process and opens it as `kind`.
