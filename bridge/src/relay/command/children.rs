@@ -3,13 +3,14 @@
 
 use std::{
     collections::HashMap,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    pin::pin,
+    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
     time::Duration,
 };
 
 use tokio::{
-    sync::{Mutex as AsyncMutex, Semaphore},
-    time::{Instant, timeout},
+    sync::{Mutex as AsyncMutex, OwnedSemaphorePermit, Semaphore},
+    time::{Instant, timeout, timeout_at},
 };
 use tokio_util::task::TaskTracker;
 use tracing::warn;
@@ -17,6 +18,7 @@ use tracing::warn;
 use super::{
     ear::Ear,
     opening::{self, Opening},
+    shares::{Holding, Shares, Using},
 };
 use crate::{
     backend::{
@@ -57,10 +59,19 @@ pub(super) struct Child {
     kind: Kind,
     opening: Opening,
     ear: Arc<Ear>,
+    /// Its process's place, as long as that lives.
+    place: Weak<Place>,
     /// Whom it is counted for.
-    _share: Option<Share>,
+    _using: Option<Using>,
     /// How many have subscribed to which resource through it; each under a lock of its own.
     watchers: Mutex<HashMap<String, Arc<AsyncMutex<usize>>>>,
+}
+
+/// A process's place among those that may run at once, until it is over.
+struct Place {
+    _slot: OwnedSemaphorePermit,
+    /// Whose share of the places it is in.
+    holding: Mutex<Option<Holding>>,
 }
 
 impl Child {
@@ -93,8 +104,11 @@ impl Child {
     }
 
     /// The same child, counted for somebody.
-    pub(super) fn shared_by(self, share: Share) -> Self {
-        Self { _share: Some(share), ..self }
+    pub(super) fn shared_by(self, (using, holding): (Using, Holding)) -> Self {
+        if let Some(place) = self.place.upgrade() {
+            *lock(&place.holding) = Some(holding);
+        }
+        Self { _using: Some(using), ..self }
     }
 }
 
@@ -164,7 +178,7 @@ pub(super) struct Children {
     slots: Arc<Semaphore>,
     /// How many processes one user may have at once.
     share: usize,
-    shares: Arc<Mutex<HashMap<Principal, usize>>>,
+    shares: Arc<Shares>,
     trouble: Mutex<Option<Trouble>>,
 }
 
@@ -215,19 +229,23 @@ impl Children {
         lock(&self.trouble).as_ref().is_none_or(|trouble| trouble.again <= Instant::now())
     }
 
-    /// One more process on account of `principal`, until it is dropped.
+    /// One more process on account of `principal`, until both are dropped: one when it is not used any
+    /// more, the other when it is over. Waits for one of theirs that is ending already. Cancel-safe.
     ///
     /// # Errors
-    /// [`StartError::Share`] when that are too many: one user must not take the places of all.
-    pub(super) fn share_of(&self, principal: Principal) -> Result<Share, StartError> {
-        let mut shares = lock(&self.shares);
-        let count = shares.entry(principal.clone()).or_default();
-        if *count >= self.share {
-            return Err(StartError::Share { name: self.name().to_owned() });
+    /// [`StartError::Share`] when they use too many: one user must not take the places of all.
+    pub(super) async fn share_of(&self, principal: &Principal) -> Result<(Using, Holding), StartError> {
+        let by = Instant::now() + PLACE_PATIENCE;
+        let too_many = || StartError::Share { name: self.name().to_owned() };
+        loop {
+            let mut fewer = pin!(self.shares.fewer());
+            // Listens before it looks.
+            fewer.as_mut().enable();
+            if let Some(share) = self.shares.take(principal, self.share).map_err(|_| too_many())? {
+                return Ok(share);
+            }
+            timeout_at(by, fewer).await.map_err(|_| too_many())?;
         }
-        *count += 1;
-        drop(shares);
-        Ok(Share { principal, shares: Arc::clone(&self.shares) })
     }
 
     /// Starts a process that has heard nothing yet; with `wait` also when it first has to wait for a
@@ -257,13 +275,23 @@ impl Children {
             slots.try_acquire_owned().ok()
         };
         let slot = slot.ok_or_else(|| StartError::Full { name: self.name().to_owned() })?;
-        let spawned = self.program.spawn(identity, &self.undertaker, slot);
+        let place = Arc::new(Place { _slot: slot, holding: Mutex::default() });
+        let held = Arc::downgrade(&place);
+        let spawned = self.program.spawn(identity, &self.undertaker, place);
         let process = spawned.map_err(|error| self.failed(&error.to_string()))?;
         let ear = Arc::new(Ear::default());
         let listener: Arc<dyn Listener> = Arc::clone(&ear) as _;
         let audience = if self.shared { Audience::Shared(listener) } else { Audience::Owner(listener) };
         let link = Link::new(self.name(), process, audience, &self.tasks);
-        Ok(Child { link, kind: Kind::Blank, opening: Opening::Blank, ear, _share: None, watchers: Mutex::default() })
+        Ok(Child {
+            link,
+            kind: Kind::Blank,
+            opening: Opening::Blank,
+            ear,
+            place: held,
+            _using: None,
+            watchers: Mutex::default(),
+        })
     }
 
     /// Starts a process and opens it as `kind`.
@@ -307,22 +335,4 @@ impl Children {
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     // Nothing panics while it holds one of these locks.
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-/// A process that is counted for one user.
-pub(super) struct Share {
-    principal: Principal,
-    shares: Arc<Mutex<HashMap<Principal, usize>>>,
-}
-
-impl Drop for Share {
-    fn drop(&mut self) {
-        let mut shares = lock(&self.shares);
-        if let Some(count) = shares.get_mut(&self.principal) {
-            *count -= 1;
-            if *count == 0 {
-                shares.remove(&self.principal);
-            }
-        }
-    }
 }

@@ -14,6 +14,7 @@ mod outbox;
 mod parked;
 mod pool;
 mod session;
+mod shares;
 
 use std::{
     sync::{Arc, PoisonError, RwLock},
