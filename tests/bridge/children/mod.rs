@@ -11,4 +11,7 @@ mod identity;
 mod leaving;
 mod outputs;
 mod ownership;
+mod places;
+mod pressure;
 mod starts;
+mod subscriptions;
