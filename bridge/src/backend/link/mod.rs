@@ -189,6 +189,7 @@ impl Link {
             client_id: outgoing.client_id.to_owned(),
             progress_token: outgoing.progress_token.map(str::to_owned),
             takes_strays: outgoing.takes_strays,
+            aside: false,
         })?;
         let exchange = Exchange {
             id,
@@ -311,6 +312,12 @@ impl Exchange {
     /// The child that was asked.
     pub fn link(&self) -> &Link {
         &self.link
+    }
+
+    /// Says whether the request is only kept, and nobody reads for now: then what the child says before
+    /// its answer is lost when it is too much, and does not hold up the child's other requests.
+    pub fn set_aside(&self, aside: bool) {
+        self.link.pipe().table().set_aside(self.id, aside);
     }
 
     /// Tells the child why nobody waits any more; `params` are a whole `notifications/cancelled`'s

@@ -90,17 +90,17 @@ impl Pipe {
         let method = notification.method.as_ref();
         let slice = params.raw.map(|raw| line.slice_ref(raw.get().as_bytes()));
         let notice = |params| Note::Notice(Notice { method: method.to_owned(), params });
-        let (notes, note) = match method {
+        let (notes, aside, note) = match method {
             "notifications/progress" => {
                 let token = params.members.get("progressToken").and_then(our_id);
                 let found = token.and_then(|id| {
                     let table = self.table();
                     let open = table.get(id)?;
                     let written = with(&params.members, "progressToken", open.progress_token.as_deref()?);
-                    Some((open.notes.clone(), written))
+                    Some((open.notes.clone(), open.aside, written))
                 });
-                let Some((notes, written)) = found else { return };
-                (notes, notice(Some(written.into())))
+                let Some((notes, aside, written)) = found else { return };
+                (notes, aside, notice(Some(written.into())))
             }
             "notifications/cancelled" => {
                 let id = params.members.get("requestId").and_then(our_id);
@@ -116,13 +116,13 @@ impl Pipe {
                         let table = self.table();
                         let open = table.get(id)?;
                         let meta = with(&params.meta, SUBSCRIPTION_ID, &open.client_id);
-                        Some((open.notes.clone(), with(&params.members, "_meta", &meta)))
+                        Some((open.notes.clone(), open.aside, with(&params.members, "_meta", &meta)))
                     });
-                    let Some((notes, written)) = found else { return };
-                    (notes, notice(Some(written.into())))
+                    let Some((notes, aside, written)) = found else { return };
+                    (notes, aside, notice(Some(written.into())))
                 }
                 None => match (&self.audience, self.table().newest()) {
-                    (Audience::Owner(_), Some(open)) if !is_change(method) => (open.notes.clone(), notice(slice)),
+                    (Audience::Owner(_), Some(open)) if !is_change(method) => (open.notes.clone(), false, notice(slice)),
                     (audience, _) => {
                         audience.listener().notified(Notice { method: method.to_owned(), params: slice });
                         return;
@@ -130,7 +130,7 @@ impl Pipe {
                 },
             },
         };
-        self.note(notes, note).await;
+        self.note(notes, aside, note).await;
     }
 
     async fn asked(&self, line: &Bytes, request: &Request<'_>) {
@@ -164,13 +164,13 @@ impl Pipe {
         }
     }
 
-    async fn note(&self, notes: Sender<Note>, note: Note) {
+    async fn note(&self, notes: Sender<Note>, aside: bool, note: Note) {
         match &self.audience {
             // A slow client slows down its own child.
-            Audience::Owner(_) => {
+            Audience::Owner(_) if !aside => {
                 let _ = notes.send(note).await;
             }
-            Audience::Shared(_) => {
+            Audience::Owner(_) | Audience::Shared(_) => {
                 if let Err(TrySendError::Full(_)) = notes.try_send(note) {
                     debug!(child = self.name, "a client reads too slowly; a notification is lost");
                 }

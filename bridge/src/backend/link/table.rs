@@ -22,6 +22,8 @@ pub(super) struct Open {
     pub(super) client_id: String,
     pub(super) progress_token: Option<String>,
     pub(super) takes_strays: bool,
+    /// Nobody reads its notes for now.
+    pub(super) aside: bool,
 }
 
 #[derive(Default)]
@@ -61,7 +63,14 @@ impl Table {
 
     /// The request that was made last, of those that take what belongs to nobody.
     pub(super) fn newest(&self) -> Option<&Open> {
-        self.open.values().rev().find(|open| open.takes_strays)
+        self.open.values().rev().find(|open| open.takes_strays && !open.aside)
+    }
+
+    /// Notes whether somebody reads the notes of a request.
+    pub(super) fn set_aside(&mut self, id: u64, aside: bool) {
+        if let Some(open) = self.open.get_mut(&id) {
+            open.aside = aside;
+        }
     }
 
     /// Nothing will be answered any more; whoever waits learns why.

@@ -265,6 +265,7 @@ impl Served {
             .collect();
         let result = input_required(&asked, Some(&state));
         let fingerprint = request.fingerprint.clone();
+        exchange.set_aside(true);
         let parked = Parked::Call { exchange, child, questions, fingerprint };
         match self.parking.park(state, request.ask.owner.clone(), parked) {
             Ok(()) => out.served(&Ok(result.into())).await,
@@ -300,6 +301,7 @@ impl Served {
             }
         }
         if questions.is_empty() {
+            exchange.set_aside(false);
             return Some((child, exchange));
         }
         self.ask_client(request, child, exchange, questions, out).await;
