@@ -151,3 +151,23 @@ fn a_legacy_client_that_left_does_not_leave_its_answer_to_others() {
         assert!(reply.text().contains(&format!(r#""call":{call}"#)), "{reply:?}");
     }
 }
+
+/// What a server says in the meantime goes to nobody's pocket and holds nobody up.
+#[test]
+fn a_call_that_waits_for_its_user_does_not_stop_the_users_other_calls() {
+    let rig = Rig::everything("legacy", "session", |line| line);
+    let mut alice = rig.modern("alice").can(json!({ "elicitation": {} }));
+    alice.meta["io.modelcontextprotocol/logLevel"] = json!("debug");
+    let mut chatty = alice.begin("log_n", &json!({ "n": 1000 }));
+    // It runs: what comes now is newer, and would get what it says.
+    assert_eq!(chatty.read_head().status, 200);
+    next_message(&mut chatty);
+    let mut params = json!({ "name": "test_elicitation", "arguments": { "message": "Who?" } });
+    let asked = alice.ask("tools/call", &params).answer()["result"].clone();
+    let key = asked["inputRequests"].as_object().and_then(|requests| requests.keys().next()).expect("a question");
+    let answer = std::iter::from_fn(|| Some(next_message(&mut chatty))).find(|message| message.get("id").is_some());
+    assert_eq!(crate::common::mcp::text(&answer.expect("an answer")), "1000");
+    params["requestState"] = asked["requestState"].clone();
+    params["inputResponses"] = json!({ key: { "action": "decline" } });
+    assert!(alice.ask("tools/call", &params).text().contains("decline"));
+}

@@ -92,3 +92,17 @@ fn requests_one_after_the_other_do_not_use_up_a_users_share() {
         assert_eq!(alice.text("count", &json!({})), "1");
     }
 }
+
+#[test]
+fn a_session_for_which_there_was_no_room_leaves_no_process() {
+    for era in ["legacy", "modern"] {
+        let rig = Rig::everything(era, "request", |line| line.flag("--max-sessions", "1").flag("--pool", "0"));
+        let _alice = rig.legacy("alice");
+        rig.wait_for_processes(1);
+        for _ in 0..5 {
+            let reply = rig.modern("bob").initialize(&json!({}));
+            assert_eq!(reply.head.status, 503, "{era}: {reply:?}");
+        }
+        rig.wait_for_processes(1);
+    }
+}

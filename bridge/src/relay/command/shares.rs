@@ -34,7 +34,11 @@ impl Shares {
     ///
     /// # Errors
     /// [`TooMany`] when all of them are in use.
-    pub(super) fn take(self: &Arc<Self>, principal: &Principal, most: usize) -> Result<Option<(Using, Holding)>, TooMany> {
+    pub(super) fn take(
+        self: &Arc<Self>,
+        principal: &Principal,
+        most: usize,
+    ) -> Result<Option<(Using, Holding)>, TooMany> {
         let mut table = self.lock();
         let (used, held) = table.get(principal).map_or((0, 0), |count| (count.used, count.held));
         if used >= most {
