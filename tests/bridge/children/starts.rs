@@ -169,3 +169,21 @@ fn a_client_that_gives_up_does_not_end_the_start_that_others_wait_for() {
     let mut client: Client = rig.modern("bob");
     assert_eq!(client.text("ok", &json!({})), "ok");
 }
+
+/// A server that one client can crash with its first words is well for all others.
+#[test]
+fn a_client_for_which_the_server_does_not_start_shuts_nobody_else_out() {
+    let program = example("everything");
+    let script = r#"read -r line; case "$line" in *evil*) exit 9;; esac; { echo "$line"; cat; } | "$0" --era legacy"#;
+    let rig = Rig::of(&["/bin/bash", "-c", script, program.to_str().expect("UTF-8")], |line| line.flag("--pool", "0"));
+    rig.wait_until_ready();
+    let evil = json!({ "experimental": { "evil": {} } });
+    for _ in 0..4 {
+        assert_eq!(rig.modern("mallory").can(evil.clone()).call("count", &json!({})).error(503, -32603), TOLD);
+        assert_eq!(rig.modern("mallory").initialize(&evil).head.status, 502);
+        assert_eq!(rig.readiness().0, 200);
+        for mut client in rig.both("bob") {
+            assert_eq!(client.text("count", &json!({})), "1");
+        }
+    }
+}

@@ -51,6 +51,11 @@ impl Kind {
     pub(super) fn legacy(capabilities: &str) -> Self {
         Self::Legacy(profile(capabilities).into())
     }
+
+    /// Whether what a client says about itself is in it.
+    fn is_a_clients_own(&self) -> bool {
+        matches!(self, Self::Legacy(_)) && *self != Self::legacy("{}")
+    }
 }
 
 /// A child that is ready for use. Dropping it ends it.
@@ -310,8 +315,15 @@ impl Children {
                 *lock(&self.trouble) = None;
                 Ok(child.opened(kind.clone(), opening))
             }
+            Err(why) if kind.is_a_clients_own() => Err(self.failed_for_one(&why)),
             Err(why) => Err(self.failed(&why)),
         }
+    }
+
+    /// Notes that it failed after what one client has said: for others, it may work.
+    pub(super) fn failed_for_one(&self, why: &str) -> StartError {
+        warn!(server = self.name(), "cannot be started for a client: {why}");
+        StartError::Failed { name: self.name().to_owned(), why: why.to_owned(), retry_in: BACK_OFF_MIN }
     }
 
     /// Notes a failure, after which there is a pause.

@@ -168,8 +168,9 @@ impl Served {
         self.pool.begin(&kind, there);
     }
 
-    /// Finds out whether what went wrong is over, so that readiness comes back by itself: whoever looks
-    /// at it may be what sends the requests.
+    /// Finds out whether the command works: after something went wrong, so that readiness comes back by
+    /// itself, because whoever looks at it may be what sends the requests; and when it has failed for
+    /// one client, whose fault it may be.
     async fn look_again(&self) {
         let Ok(_probing) = self.probing.try_lock() else { return };
         let kind = self.eras.borrow().as_ref().and_then(|eras| eras.as_ref().ok()).map(|eras| eras.usual());
@@ -202,7 +203,11 @@ impl Served {
 
     /// A child that is the owner's alone.
     async fn take_child(&self, owner: &Owner, caller: &VerifiedToken, kind: &Kind) -> Result<Child, StartError> {
-        self.pool.take(kind, owner.principal(), &ask::environment(caller)).await
+        let taken = self.pool.take(kind, owner.principal(), &ask::environment(caller)).await;
+        if matches!(taken, Err(StartError::Failed { .. })) && self.children.trouble().is_none() {
+            self.look_again().await;
+        }
+        taken
     }
 
     /// What a legacy server is opened as, for a modern client that can do this. One for all can ask

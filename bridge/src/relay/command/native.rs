@@ -130,7 +130,8 @@ impl Native {
                     return Ok((seat, outcome));
                 }
                 Event::Lost(ended) => {
-                    self.served.children.failed(&ended.to_string());
+                    self.served.children.failed_for_one(&ended.to_string());
+                    self.served.look_again().await;
                     return Err(Failure::Lost(ended));
                 }
             }
