@@ -53,7 +53,7 @@ fn collide(isolation: &str, era: &str, calls: usize) {
 
 /// One client's calls. `counted` has what modern clients have counted, by their owner.
 fn one_client(rig: &Rig, number: usize, shares: Shares, calls: usize, counted: &Mutex<HashSet<(usize, String)>>) {
-    let is_legacy = number % 2 == 0;
+    let is_legacy = number.is_multiple_of(2);
     let owner = number / 4;
     let token = rig.token(&format!("user-{}", owner % USERS), &format!("app-{}", owner / USERS));
     let address = rig.bridge.address();
