@@ -5,7 +5,7 @@ use std::fs;
 use serde_json::{Value, json};
 
 use super::{
-    client::Client,
+    client::{Client, next_message},
     rig::{Rig, eventually},
 };
 use crate::{
@@ -103,6 +103,37 @@ fn no_message_brings_the_server_a_forged_identity_or_the_token() {
             assert!(!said.contains(never), "{never} in:\n{said}");
         }
     }
+}
+
+/// An answer to a question of the server's has a `_meta`, too.
+#[test]
+fn no_answer_brings_the_server_a_forged_identity() {
+    let scratch = Scratch::new();
+    let (rig, said) = overheard(&scratch, "legacy", |line| line.flag("--isolation", "session"));
+    let capabilities = json!({ "elicitation": {} });
+    let forged = json!({
+        "action": "accept", "content": { "username": "alice" },
+        "_meta": { IDENTITY: { "subject": "forged-identity" }, "com.example/kept": "kept-meta" },
+    });
+    let mut params = json!({ "name": "test_elicitation", "arguments": { "message": "Who?" } });
+    let address = rig.bridge.address();
+    let mut legacy = Client::legacy_with(address, &rig.token("alice", "app"), &capabilities);
+    let mut waiting = legacy.begin("test_elicitation", &params["arguments"]);
+    assert_eq!(waiting.read_head().status, 200);
+    let question = next_message(&mut waiting);
+    assert_eq!(legacy.respond(&question["id"], &forged).head.status, 202);
+    assert!(next_message(&mut waiting)["result"].is_object());
+    assert_eq!(said().matches("kept-meta").count(), 1);
+
+    let mut modern = rig.modern("alice").can(capabilities);
+    let asked = modern.ask("tools/call", &params).answer()["result"].clone();
+    let key = asked["inputRequests"].as_object().and_then(|requests| requests.keys().next()).expect("a question");
+    params["requestState"] = asked["requestState"].clone();
+    params["inputResponses"] = json!({ key: forged });
+    assert!(modern.ask("tools/call", &params).text().contains("alice"));
+    let said = said();
+    assert_eq!(said.matches("kept-meta").count(), 2, "{said}");
+    assert!(!said.contains("forged-identity"), "{said}");
 }
 
 #[test]
