@@ -8,6 +8,8 @@ mod driver;
 
 mod abuse;
 mod browser;
+#[cfg(target_os = "linux")]
+mod children;
 mod conformance;
 mod credentials;
 mod everything;

@@ -192,6 +192,11 @@ impl Bridge {
         }
     }
 
+    /// Its process id.
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     fn announced(&self, name: &str) -> &str {
         let value = field(&self.announcement, name).and_then(Value::as_str);
         value.unwrap_or_else(|| panic!("no {name} in {}", self.announcement))

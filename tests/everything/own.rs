@@ -43,6 +43,22 @@ pub(crate) const TOOLS: &[Tool] = &[
         say(&n.to_string())
     })
     .takes(|| schema(json!({ "n": { "type": "integer", "minimum": 0 } }), &["n"])),
+    Tool::new("tell", "Its words as progress, as a log message, and as the answer", |call| {
+        let words: String = call.argument("words").unwrap_or_default();
+        call.remark(&words);
+        call.log("info", &words);
+        say(&words)
+    })
+    .takes(|| schema(json!({ "words": { "type": "string" } }), &["words"])),
+    Tool::new("log_n", "Sends that many log messages, one each millisecond", |call| {
+        let n = number(call, "n")?;
+        for step in 1..=n {
+            call.pause(Duration::from_millis(1))?;
+            call.log("info", &step.to_string());
+        }
+        say(&n.to_string())
+    })
+    .takes(|| schema(json!({ "n": { "type": "integer", "minimum": 0 } }), &["n"])),
     Tool::new("big", "A text of that many bytes", |call| {
         let bytes = usize::try_from(number(call, "bytes")?.min(MAX_BIG)).unwrap_or(usize::MAX);
         say(&"x".repeat(bytes))

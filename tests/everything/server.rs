@@ -275,6 +275,14 @@ impl Call {
         }
     }
 
+    /// Reports progress in words, if the request has a token for it.
+    pub(crate) fn remark(&self, words: &str) {
+        if let Some(token) = self.meta.get("progressToken") {
+            let params = json!({ "progressToken": token, "progress": 1, "message": words });
+            wire::notify("notifications/progress", &params);
+        }
+    }
+
     /// Sends a log message, if the client wants messages of that level.
     pub(crate) fn log(&self, level: &str, data: &str) {
         let threshold = match self.server.era {

@@ -443,8 +443,21 @@ impl Conversation for AdaptedSession {
     }
 
     fn end(&self) {
-        self.0.session.end();
-        if let Ok(mut child) = self.0.child.try_lock() {
+        self.0.end();
+    }
+}
+
+impl Drop for AdaptedSession {
+    /// A session for which there was no room has a server and a task all the same.
+    fn drop(&mut self) {
+        self.0.end();
+    }
+}
+
+impl Adapted {
+    fn end(&self) {
+        self.session.end();
+        if let Ok(mut child) = self.child.try_lock() {
             *child = None;
         }
     }

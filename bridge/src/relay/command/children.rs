@@ -3,13 +3,14 @@
 
 use std::{
     collections::HashMap,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    pin::pin,
+    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
     time::Duration,
 };
 
 use tokio::{
-    sync::Semaphore,
-    time::{Instant, timeout},
+    sync::{Mutex as AsyncMutex, OwnedSemaphorePermit, Semaphore},
+    time::{Instant, timeout, timeout_at},
 };
 use tokio_util::task::TaskTracker;
 use tracing::warn;
@@ -17,6 +18,7 @@ use tracing::warn;
 use super::{
     ear::Ear,
     opening::{self, Opening},
+    shares::{Holding, Shares, Using},
 };
 use crate::{
     backend::{
@@ -53,6 +55,11 @@ impl Kind {
     pub(super) fn legacy(capabilities: &str) -> Self {
         Self::Legacy(profile(capabilities).into())
     }
+
+    /// Whether what a client says about itself is in it.
+    fn is_a_clients_own(&self) -> bool {
+        matches!(self, Self::Legacy(_)) && *self != Self::legacy("{}")
+    }
 }
 
 /// A child that is ready for use. Dropping it ends it.
@@ -61,10 +68,19 @@ pub(super) struct Child {
     kind: Kind,
     opening: Opening,
     ear: Arc<Ear>,
+    /// Its process's place, as long as that lives.
+    place: Weak<Place>,
     /// Whom it is counted for.
-    _share: Option<Share>,
-    /// Which resources somebody has subscribed to through it, and how many.
-    subscriptions: Mutex<HashMap<String, usize>>,
+    _using: Option<Using>,
+    /// How many have subscribed to which resource through it; each under a lock of its own.
+    watchers: Mutex<HashMap<String, Arc<AsyncMutex<usize>>>>,
+}
+
+/// A process's place among those that may run at once, until it is over.
+struct Place {
+    _slot: OwnedSemaphorePermit,
+    /// Whose share of the places it is in.
+    holding: Mutex<Option<Holding>>,
 }
 
 impl Child {
@@ -84,24 +100,11 @@ impl Child {
         &self.ear
     }
 
-    /// Counts one more subscriber of a resource; whether it is the first.
-    pub(super) fn subscriber_came(&self, uri: &str) -> bool {
-        let mut subscriptions = lock(&self.subscriptions);
-        let count = subscriptions.entry(uri.to_owned()).or_default();
-        *count += 1;
-        *count == 1
-    }
-
-    /// Counts one subscriber of a resource less; whether it was the last.
-    pub(super) fn subscriber_left(&self, uri: &str) -> bool {
-        let mut subscriptions = lock(&self.subscriptions);
-        let Some(count) = subscriptions.get_mut(uri) else { return false };
-        *count -= 1;
-        let last = *count == 0;
-        if last {
-            subscriptions.remove(uri);
-        }
-        last
+    /// The subscribers of a resource. Whoever tells the server to begin or to stop holds the lock until
+    /// that is answered: an end that overtakes a beginning would be the end of both.
+    pub(super) fn watchers<'c>(&'c self, uri: &'c str) -> Watchers<'c> {
+        let count = Arc::clone(lock(&self.watchers).entry(uri.to_owned()).or_default());
+        Watchers { child: self, uri, count }
     }
 
     /// The same child, opened.
@@ -110,8 +113,29 @@ impl Child {
     }
 
     /// The same child, counted for somebody.
-    pub(super) fn shared_by(self, share: Share) -> Self {
-        Self { _share: Some(share), ..self }
+    pub(super) fn shared_by(self, (using, holding): (Using, Holding)) -> Self {
+        if let Some(place) = self.place.upgrade() {
+            *lock(&place.holding) = Some(holding);
+        }
+        Self { _using: Some(using), ..self }
+    }
+}
+
+/// The subscribers of one resource. Dropping it forgets a resource that has none.
+pub(super) struct Watchers<'c> {
+    child: &'c Child,
+    uri: &'c str,
+    /// How many there are.
+    pub(super) count: Arc<AsyncMutex<usize>>,
+}
+
+impl Drop for Watchers<'_> {
+    fn drop(&mut self) {
+        let mut all = lock(&self.child.watchers);
+        // Nobody else can get hold of it while the table is locked.
+        if Arc::strong_count(&self.count) == 2 && self.count.try_lock().is_ok_and(|count| *count == 0) {
+            all.remove(self.uri);
+        }
     }
 }
 
@@ -163,7 +187,7 @@ pub(super) struct Children {
     slots: Arc<Semaphore>,
     /// How many processes one user may have at once.
     share: usize,
-    shares: Arc<Mutex<HashMap<Principal, usize>>>,
+    shares: Arc<Shares>,
     trouble: Mutex<Option<Trouble>>,
     metrics: Arc<Metrics>,
 }
@@ -217,19 +241,23 @@ impl Children {
         lock(&self.trouble).as_ref().is_none_or(|trouble| trouble.again <= Instant::now())
     }
 
-    /// One more process on account of `principal`, until it is dropped.
+    /// One more process on account of `principal`, until both are dropped: one when it is not used any
+    /// more, the other when it is over. Waits for one of theirs that is ending already. Cancel-safe.
     ///
     /// # Errors
-    /// [`StartError::Share`] when that are too many: one user must not take the places of all.
-    pub(super) fn share_of(&self, principal: Principal) -> Result<Share, StartError> {
-        let mut shares = lock(&self.shares);
-        let count = shares.entry(principal.clone()).or_default();
-        if *count >= self.share {
-            return Err(StartError::Share { name: self.name().to_owned() });
+    /// [`StartError::Share`] when they use too many: one user must not take the places of all.
+    pub(super) async fn share_of(&self, principal: &Principal) -> Result<(Using, Holding), StartError> {
+        let by = Instant::now() + PLACE_PATIENCE;
+        let too_many = || StartError::Share { name: self.name().to_owned() };
+        loop {
+            let mut fewer = pin!(self.shares.fewer());
+            // Listens before it looks.
+            fewer.as_mut().enable();
+            if let Some(share) = self.shares.take(principal, self.share).map_err(|_| too_many())? {
+                return Ok(share);
+            }
+            timeout_at(by, fewer).await.map_err(|_| too_many())?;
         }
-        *count += 1;
-        drop(shares);
-        Ok(Share { principal, shares: Arc::clone(&self.shares) })
     }
 
     /// Starts a process that has heard nothing yet; with `wait` also when it first has to wait for a
@@ -255,7 +283,9 @@ impl Children {
             slots.try_acquire_owned().ok()
         };
         let slot = slot.ok_or_else(|| StartError::Full { name: self.name().to_owned() })?;
-        let spawned = self.program.spawn(identity, &self.undertaker, (slot, self.metrics.child()));
+        let place = Arc::new(Place { _slot: slot, holding: Mutex::default() });
+        let held = Arc::downgrade(&place);
+        let spawned = self.program.spawn(identity, &self.undertaker, (place, self.metrics.child()));
         let process = spawned.map_err(|error| self.failed(&error.to_string()))?;
         let ear = Arc::new(Ear::default());
         let listener: Arc<dyn Listener> = Arc::clone(&ear) as _;
@@ -266,8 +296,9 @@ impl Children {
             kind: Kind::Blank,
             opening: Opening::Blank,
             ear,
-            _share: None,
-            subscriptions: Mutex::default(),
+            place: held,
+            _using: None,
+            watchers: Mutex::default(),
         })
     }
 
@@ -288,8 +319,15 @@ impl Children {
                 self.metrics.child_start(ChildStart::Opened);
                 Ok(child.opened(kind.clone(), opening))
             }
+            Err(why) if kind.is_a_clients_own() => Err(self.failed_for_one(&why)),
             Err(why) => Err(self.failed(&why)),
         }
+    }
+
+    /// Notes that it failed after what one client has said: for others, it may work.
+    pub(super) fn failed_for_one(&self, why: &str) -> StartError {
+        warn!(server = self.name(), "cannot be started for a client: {why}");
+        StartError::Failed { name: self.name().to_owned(), why: why.to_owned(), retry_in: BACK_OFF_MIN }
     }
 
     /// Notes a failure, after which there is a pause.
@@ -318,22 +356,4 @@ impl Children {
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     // Nothing panics while it holds one of these locks.
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-/// A process that is counted for one user.
-pub(super) struct Share {
-    principal: Principal,
-    shares: Arc<Mutex<HashMap<Principal, usize>>>,
-}
-
-impl Drop for Share {
-    fn drop(&mut self) {
-        let mut shares = lock(&self.shares);
-        if let Some(count) = shares.get_mut(&self.principal) {
-            *count -= 1;
-            if *count == 0 {
-                shares.remove(&self.principal);
-            }
-        }
-    }
 }

@@ -132,24 +132,30 @@ pub(super) struct Subscription {
 impl Subscription {
     /// Subscribes, if nobody has through this child; `None` if the server refuses.
     pub(super) async fn begin(child: &Arc<Child>, uri: &str, tasks: &TaskTracker) -> Option<Self> {
-        let first = child.subscriber_came(uri);
-        // From here on it is counted, whatever happens.
-        let subscription = Self { child: Arc::clone(child), uri: uri.to_owned(), tasks: tasks.clone() };
-        if first && !tell(child, "resources/subscribe", uri).await {
+        let watchers = child.watchers(uri);
+        let mut count = watchers.count.lock().await;
+        if *count == 0 && !tell(child, "resources/subscribe", uri).await {
             return None;
         }
-        Some(subscription)
+        *count += 1;
+        Some(Self { child: Arc::clone(child), uri: uri.to_owned(), tasks: tasks.clone() })
     }
 }
 
 impl Drop for Subscription {
     fn drop(&mut self) {
-        if self.child.subscriber_left(&self.uri) && self.child.link().end().is_none() {
-            let (child, uri) = (Arc::clone(&self.child), std::mem::take(&mut self.uri));
-            self.tasks.spawn(async move {
-                let _ = timeout(UNSUBSCRIBE_PATIENCE, tell(&child, "resources/unsubscribe", &uri)).await;
-            });
+        if self.child.link().end().is_some() {
+            return;
         }
+        let (child, uri) = (Arc::clone(&self.child), std::mem::take(&mut self.uri));
+        self.tasks.spawn(async move {
+            let watchers = child.watchers(&uri);
+            let mut count = watchers.count.lock().await;
+            *count -= 1;
+            if *count == 0 {
+                let _ = timeout(UNSUBSCRIBE_PATIENCE, tell(&child, "resources/unsubscribe", &uri)).await;
+            }
+        });
     }
 }
 

@@ -15,6 +15,7 @@ mod outbox;
 mod parked;
 mod pool;
 mod session;
+mod shares;
 
 use std::{
     sync::{Arc, PoisonError, RwLock},
@@ -160,24 +161,9 @@ impl Served {
         outcome
     }
 
-    /// Whether the last start failed.
-    fn is_in_trouble(&self) -> bool {
-        let unknown = matches!(&*self.eras.borrow(), Some(Err(_)));
-        unknown || self.children.trouble().is_some()
-    }
-
-    /// Starts a child for nobody, to see whether it works again.
-    async fn try_again(&self) {
-        if let Ok(eras) = self.eras().await
-            && self.children.trouble().is_some()
-        {
-            let _ = self.children.start_as(&eras.default_kind(), &[], false).await;
-        }
-    }
-
     /// Learns the tools, and hands the children that have been started over to the pool.
     async fn begin(&self, eras: &Eras, there: Vec<Child>) {
-        let kind = eras.default_kind();
+        let kind = eras.usual();
         let by = Instant::now() + self.children.start_timeout().min(TOOLS_WITHIN);
         if let Some(child) = there.iter().find(|child| *child.kind() == kind) {
             for page in opening::tools(child.link(), child.opening(), by).await {
@@ -185,6 +171,19 @@ impl Served {
             }
         }
         self.pool.begin(&kind, there);
+    }
+
+    /// Finds out whether the command works: after something went wrong, so that readiness comes back by
+    /// itself, because whoever looks at it may be what sends the requests; and when it has failed for
+    /// one client, whose fault it may be.
+    async fn look_again(&self) {
+        let Ok(_probing) = self.probing.try_lock() else { return };
+        let kind = self.eras.borrow().as_ref().and_then(|eras| eras.as_ref().ok()).map(|eras| eras.usual());
+        if let Some(kind) = kind
+            && self.children.start_as(&kind, &[], false).await.is_ok()
+        {
+            self.pool.tidy();
+        }
     }
 
     /// A child for one request: the owner's, everybody's, or one that is used for nothing else.
@@ -204,7 +203,11 @@ impl Served {
 
     /// A child that is the owner's alone.
     async fn take_child(&self, owner: &Owner, caller: &VerifiedToken, kind: &Kind) -> Result<Child, StartError> {
-        self.pool.take(kind, owner.principal(), &ask::environment(caller)).await
+        let taken = self.pool.take(kind, owner.principal(), &ask::environment(caller)).await;
+        if matches!(taken, Err(StartError::Failed { .. })) && self.children.trouble().is_none() {
+            self.look_again().await;
+        }
+        taken
     }
 
     /// What a legacy server is opened as, for a modern client that can do this. One for all can ask
@@ -305,11 +308,20 @@ impl Backend for Command {
     fn tidy(&self) {
         self.0.parking.tidy();
         self.0.kept.tidy();
-        self.0.pool.tidy();
-        // What went wrong is tried again without a client's asking, so that readiness tells the truth.
-        if self.0.is_in_trouble() && self.0.children.may_start() {
+        if self.0.eras.borrow().as_ref().is_some_and(Result::is_ok) {
+            match self.0.children.trouble() {
+                None => self.0.pool.tidy(),
+                Some(_) if self.0.children.may_start() => {
+                    let served = Arc::clone(&self.0);
+                    self.0.tasks.spawn(async move { served.look_again().await });
+                }
+                Some(_) => {}
+            }
+        } else if self.0.children.may_start() {
             let served = Arc::clone(&self.0);
-            self.0.tasks.spawn(async move { served.try_again().await });
+            self.0.tasks.spawn(async move {
+                let _ = served.eras().await;
+            });
         }
     }
 

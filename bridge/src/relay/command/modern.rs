@@ -306,7 +306,7 @@ impl Served {
         let mut answered = Vec::new();
         questions.retain(|(key, asked)| {
             let answer = input_response(&params, key).filter(|answer| answer.get().starts_with('{'));
-            answered.extend(answer.map(|answer| (asked.id.clone(), answer.get().to_owned())));
+            answered.extend(answer.map(|answer| (asked.id.clone(), ask::without_identity(answer.get()))));
             answer.is_none()
         });
         for (id, answer) in answered {

@@ -133,7 +133,8 @@ impl Native {
                     return Ok((seat, outcome));
                 }
                 Event::Lost(ended) => {
-                    self.served.children.failed(&ended.to_string());
+                    self.served.children.failed_for_one(&ended.to_string());
+                    self.served.look_again().await;
                     return Err(Failure::Lost(ended));
                 }
             }
@@ -165,7 +166,9 @@ impl Native {
             return Err(Failure::Lost(ended));
         }
         let child = Arc::clone(&seat.child);
-        if !self.served.is_shared() {
+        if self.served.is_shared() {
+            self.subscribe_again(&child).await;
+        } else {
             child.link().notify("notifications/initialized", None).await.map_err(Failure::Lost)?;
         }
         *kept = Some(seat);
@@ -246,6 +249,19 @@ impl Native {
         let mut interest = lock(&self.shared_interest);
         if !interest.resources.iter().any(|known| known == uri) {
             interest.resources.push(uri.to_owned());
+        }
+    }
+
+    /// What was subscribed to at a server that has died is subscribed to at the next.
+    async fn subscribe_again(&self, child: &Arc<Child>) {
+        let uris: Vec<String> = lock(&self.subscriptions).keys().cloned().collect();
+        for uri in uris {
+            // What it refuses now is not heard of any more, as if it had never changed.
+            let subscription = Subscription::begin(child, &uri, &self.served.tasks).await;
+            let mut subscriptions = lock(&self.subscriptions);
+            let earlier = subscriptions.remove(&uri);
+            subscriptions.extend(subscription.map(|subscription| (uri, subscription)));
+            drop((subscriptions, earlier));
         }
     }
 

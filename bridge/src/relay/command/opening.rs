@@ -46,8 +46,8 @@ pub(super) struct Eras {
 }
 
 impl Eras {
-    /// What a child is opened as when nobody has asked for one yet.
-    pub(super) fn default_kind(&self) -> Kind {
+    /// As what a server is opened when nobody has said yet as what it will be needed.
+    pub(super) fn usual(&self) -> Kind {
         if self.modern.is_some() { Kind::Modern } else { Kind::legacy("{}") }
     }
 }
@@ -142,10 +142,20 @@ pub(super) async fn probe(children: &Arc<Children>) -> Result<(Eras, Vec<Child>)
             usable.push(first.opened(nobody.clone(), Opening::Legacy(result)));
             None
         }
-        First::Neither(why) => Some(why),
+        First::Neither(why) => {
+            drop(first);
+            Some(why)
+        }
     };
     if eras.legacy.is_none() {
-        let second = children.start_blank(&[], true).await?;
+        let second = match children.start_blank(&[], false).await {
+            Err(StartError::Full { .. }) => {
+                // There may be one place only, and it is the first one's.
+                usable.clear();
+                children.start_blank(&[], true).await?
+            }
+            started => started?,
+        };
         match open(second.link(), &nobody, Instant::now() + children.start_timeout()).await {
             Ok(Opening::Legacy(result)) => {
                 eras.legacy = Some(result.clone());

@@ -68,7 +68,7 @@ impl Pool {
         principal: Principal,
         identity: &[(&'static str, String)],
     ) -> Result<Child, StartError> {
-        let share = self.children.share_of(principal)?;
+        let share = self.children.share_of(&principal).await?;
         let ready = {
             let mut state = self.lock();
             state.last_use = Instant::now();

@@ -6,10 +6,11 @@ use std::{
 };
 
 use bytes::Bytes;
+use serde_json::value::RawValue;
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 
-use super::outbox::Outbox;
+use super::{ask::without_identity, outbox::Outbox};
 use crate::{
     backend::link::Notice,
     message::{Params, Response},
@@ -72,9 +73,10 @@ impl Session {
     /// The client has answered something.
     pub(super) fn answer(&self, response: &Response<'_>) {
         if let Some(answer) = lock(&self.questions).remove(response.id.as_json()) {
-            let text = |raw: &serde_json::value::RawValue| Bytes::copy_from_slice(raw.get().as_bytes());
+            let result = |raw: &RawValue| Bytes::from(without_identity(raw.get()));
+            let error = |raw: &RawValue| Bytes::copy_from_slice(raw.get().as_bytes());
             // Whoever asked may have left.
-            let _ = answer.send(response.outcome.map(text).map_err(text));
+            let _ = answer.send(response.outcome.map(result).map_err(error));
         }
     }
 

@@ -1,0 +1,108 @@
+//! Who gets how many processes.
+
+use serde_json::json;
+
+use super::{
+    client::{Client, Reply, read_reply},
+    rig::{Rig, eventually},
+};
+use crate::common::http::Connection;
+
+/// A refusal that says when to come back.
+fn refused(reply: &Reply) -> &str {
+    let wait = reply.head.header("Retry-After").and_then(|seconds| seconds.parse().ok());
+    assert!(matches!(wait, Some(1..=30)), "{reply:?}");
+    reply.error(503, -32603)
+}
+
+/// Two calls that hold a process each until they are dropped. There are so many then.
+fn hold(rig: &Rig, user: &str, then: usize) -> Vec<Connection> {
+    rig.wait_for_processes(then - 2);
+    let calls = (0..2).map(|_| rig.modern(user).begin("sleep", &json!({ "ms": 600_000 }))).collect();
+    rig.wait_for_processes(then);
+    calls
+}
+
+#[test]
+fn one_user_does_not_take_the_processes_of_all() {
+    let rig = Rig::everything("both", "request", |line| line.flag("--max-children", "4").flag("--pool", "0"));
+    rig.wait_until_ready();
+    let alices = hold(&rig, "alice", 2);
+    let text = "Internal error: you use too many servers behind this bridge at once";
+    for _ in 0..3 {
+        assert_eq!(refused(&rig.modern("alice").call("count", &json!({}))), text);
+        // Another client of hers is no other user.
+        let mut other_client = Client::modern(rig.bridge.address(), &rig.token("alice", "other-app"));
+        assert_eq!(refused(&other_client.call("count", &json!({}))), text);
+        assert_eq!(refused(&other_client.initialize(&json!({}))), text);
+        assert_eq!(rig.modern("bob").text("count", &json!({})), "1");
+    }
+    let bobs = hold(&rig, "bob", 4);
+    // All places are taken; one that becomes free in time is used.
+    let mut waiting = rig.modern("carol").begin("count", &json!({}));
+    drop(bobs);
+    assert_eq!(read_reply(&mut waiting).text(), "1");
+    let bobs = hold(&rig, "bob", 4);
+    let mut carol = rig.modern("carol");
+    let text = "Internal error: the server behind this bridge is used by too many clients now";
+    assert_eq!(refused(&carol.call("count", &json!({}))), text);
+    drop((alices, bobs));
+    eventually("a place", || carol.call("count", &json!({})).head.status == 200);
+    assert_eq!(rig.readiness().0, 200, "it was never broken");
+}
+
+#[test]
+fn processes_that_wait_for_others_make_room_for_who_needs_one() {
+    let rig = Rig::everything("both", "session", |line| line.flag("--max-children", "4").flag("--pool", "4"));
+    rig.wait_until_ready();
+    let mut sessions: Vec<Client> = Vec::new();
+    for user in ["alice", "bob", "carol", "dave"] {
+        sessions.push(rig.legacy(user));
+    }
+    for client in &mut sessions {
+        assert_eq!(client.text("count", &json!({})), "1");
+    }
+    sessions.pop().expect("four").delete();
+    assert_eq!(rig.modern("erin").text("count", &json!({})), "1");
+}
+
+/// A process that does not want to end holds its place, and so it must count for whom it was.
+#[test]
+fn a_user_whose_processes_end_slowly_does_not_take_the_places_of_all() {
+    let rig = Rig::faulty(&["ignore-term"], |line| {
+        line.flag("--max-children", "4").flag("--pool", "0").flag("--stop-grace", "30s").flag("--request-timeout", "2s")
+    });
+    // The one that has shown its era is ending, too.
+    rig.wait_until_ready();
+    let mut served = 0;
+    for _ in 0..4 {
+        served += u32::from(rig.modern("alice").call("ok", &json!({})).head.status == 200);
+    }
+    assert_eq!(served, 2, "her half");
+    assert_eq!(rig.modern("bob").text("ok", &json!({})), "ok");
+}
+
+/// What ends soon is waited for: requests one after the other need one place.
+#[test]
+fn requests_one_after_the_other_do_not_use_up_a_users_share() {
+    let rig = Rig::everything("both", "request", |line| line.flag("--max-children", "2").flag("--pool", "0"));
+    rig.wait_until_ready();
+    let mut alice = rig.modern("alice");
+    for _ in 0..30 {
+        assert_eq!(alice.text("count", &json!({})), "1");
+    }
+}
+
+#[test]
+fn a_session_for_which_there_was_no_room_leaves_no_process() {
+    for era in ["legacy", "modern"] {
+        let rig = Rig::everything(era, "request", |line| line.flag("--max-sessions", "1").flag("--pool", "0"));
+        let _alice = rig.legacy("alice");
+        rig.wait_for_processes(1);
+        for _ in 0..5 {
+            let reply = rig.modern("bob").initialize(&json!({}));
+            assert_eq!(reply.head.status, 503, "{era}: {reply:?}");
+        }
+        rig.wait_for_processes(1);
+    }
+}
