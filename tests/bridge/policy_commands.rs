@@ -123,7 +123,7 @@ fn values_of_variables_reach_the_command_and_not_the_file() {
 fn what_cannot_be_asked_is_said_why() {
     let faulty = program("faulty");
     for (command, words) in [
-        (vec!["/no/such/program"], "there is no such file"),
+        (vec!["/no/such/program"], "there is no file `/no/such/program`"),
         (vec![&faulty, "exit"], "cannot start `faulty`: exited with code 3"),
         (vec![&faulty, "garbage"], "no JSON-RPC messages"),
         (vec![&faulty, "silent"], "--start-timeout"),

@@ -13,10 +13,7 @@ use crate::backend::child::Program;
 #[derive(Debug, thiserror::Error)]
 pub enum SpawnError {
     /// A name without a folder, in no folder of `PATH`.
-    #[error(
-        "cannot start `{command}`: it is in no folder of PATH ({path}); install it, or give its full path{}",
-        on_windows()
-    )]
+    #[error("`{command}` is in no folder of PATH ({path}); install it, or give its full path{}", on_windows())]
     NotInPath {
         /// The name.
         command: String,
@@ -25,24 +22,24 @@ pub enum SpawnError {
     },
     /// A path where there is nothing.
     #[error(
-        "cannot start `{0}`: there is no such file; check the path, which begins at the folder where the server \
+        "there is no file `{0}`; check the path, which begins at the folder where the server \
          starts unless it is a full one"
     )]
     NotFound(String),
     /// The file is there, and what should run it is not.
     #[error(
-        "cannot start `{0}`: the file is there, and the program that should run it is not; check its first line \
+        "the file `{0}` is there, and the program that should run it is not; check its first line \
          (`#!`), or for which system it was built"
     )]
     NoInterpreter(String),
     /// The file may not be run.
-    #[error("cannot start `{0}`: it is not executable; allow it with `chmod +x`, and check who may enter its folder")]
+    #[error("`{0}` is not executable; allow it with `chmod +x`, and check who may enter its folder")]
     NotExecutable(String),
     /// The file is no program.
-    #[error("cannot start `{0}`: it is no program for this system; a script needs a first line like `#!/bin/sh`")]
+    #[error("`{0}` is no program for this system; a script needs a first line like `#!/bin/sh`")]
     NotAProgram(String),
     /// The folder to start in.
-    #[error("cannot start `{command}` in the folder `{}`: {error}; create it, or choose another", folder.display())]
+    #[error("`{command}` cannot run in the folder `{}`: {error}; create it, or choose another", folder.display())]
     WorkingDir {
         /// The command.
         command: String,
@@ -53,7 +50,7 @@ pub enum SpawnError {
     },
     /// File descriptors have run out.
     #[error(
-        "cannot start `{command}`: too many files are open ({error}); raise the limit (`ulimit -n`, LimitNOFILE=), \
+        "too many files are open ({error}); raise the limit (`ulimit -n`, LimitNOFILE=), \
          or serve fewer at once"
     )]
     TooManyFiles {
@@ -64,7 +61,7 @@ pub enum SpawnError {
     },
     /// Processes or memory have run out.
     #[error(
-        "cannot start `{command}`: the system has no room for another process ({error}); raise the limit \
+        "the system has no room for another process ({error}); raise the limit \
          (`ulimit -u`, TasksMax=), or serve fewer at once"
     )]
     TooManyProcesses {
@@ -77,7 +74,7 @@ pub enum SpawnError {
     #[error("no program is started any more: the bridge is shutting down")]
     Closing,
     /// Something else.
-    #[error("cannot start `{command}`: {error}")]
+    #[error("`{command}` cannot be run: {error}")]
     Other {
         /// The command.
         command: String,

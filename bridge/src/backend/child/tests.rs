@@ -363,7 +363,7 @@ async fn what_cannot_start_says_why() {
         assert!(error.to_string().contains(text), "{error}");
     };
     check(&program("no-such-program", &[]), |error| matches!(error, SpawnError::NotInPath { .. }), "/usr/bin:/bin");
-    check(&program("./no-such-program", &[]), |error| matches!(error, SpawnError::NotFound(_)), "no such file");
+    check(&program("./no-such-program", &[]), |error| matches!(error, SpawnError::NotFound(_)), "there is no file");
     check(&program("/etc/passwd", &[]), |error| matches!(error, SpawnError::NotExecutable(_)), "chmod +x");
     let script = file("script", "#!/no/such/interpreter\n", 0o755);
     check(&program(&script, &[]), |error| matches!(error, SpawnError::NoInterpreter(_)), "#!");
