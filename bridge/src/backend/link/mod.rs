@@ -432,3 +432,6 @@ fn member(json: &mut String, name: &str, value: &str) {
 fn id_text(id: &Id<'_>) -> String {
     id.to_json()
 }
+
+#[cfg(all(test, unix))]
+mod tests;

@@ -15,13 +15,17 @@ use super::{
 };
 use crate::{
     backend::child::{Output, OutputError},
-    message::{Message, Notification, Request, shown},
+    message::{Message, Notification, Object, Request, shown},
 };
 
-/// Banners on stdout are common and short. More than this is a program that does not speak the
-/// protocol, or one that writes its log there.
-const STRAY_LINES_MAX: usize = 100;
+/// Banners on stdout are common and short. More than this without one message in between is a program
+/// that does not speak the protocol. One that also writes its log there is spared, or a long life would
+/// be its end.
+pub(super) const STRAY_LINES_MAX: usize = 100;
 const STRAY_BYTES_MAX: usize = 256 * 1024;
+
+/// After so many warnings about one child's stray lines it is known what it does.
+const STRAY_WARNINGS_MAX: usize = 100;
 
 /// A subscription's notifications carry its id in `_meta` under this key.
 const SUBSCRIPTION_ID: &str = "io.modelcontextprotocol/subscriptionId";
@@ -38,7 +42,7 @@ pub(super) async fn read(pipe: Arc<Pipe>, mut output: Output, stop: Cancellation
 
 impl Pipe {
     async fn read_all(&self, output: &mut Output) -> Ended {
-        let (mut lines, mut bytes) = (0, 0);
+        let mut strays = Strays::default();
         loop {
             let line = match output.next().await {
                 Ok(line) => line,
@@ -49,25 +53,43 @@ impl Pipe {
                 Err(_) => return self.left().await,
             };
             match Message::parse(&line) {
-                Ok(Message::Response(response)) => {
-                    let part = |raw: &RawValue| line.slice_ref(raw.get().as_bytes());
-                    let outcome = response.outcome.map(part).map_err(part);
-                    let id = response.id.as_json().parse().ok();
-                    if !id.is_some_and(|id| self.table().settle(id, Settled::Answered(outcome))) {
-                        debug!(child = self.name, "an answer to no open request");
-                    }
+                Ok(message) => {
+                    strays.forget();
+                    self.heard(&line, message).await;
                 }
-                Ok(Message::Notification(notification)) => self.notified(&notification).await,
-                Ok(Message::Request(request)) => self.asked(&request).await,
+                Err(_) if is_error_of_no_request(&line) => {
+                    strays.forget();
+                    debug!(child = self.name, "it could not read something, and says so to no request");
+                }
                 Err(error) => {
-                    (lines, bytes) = (lines + 1, bytes + line.len());
-                    if lines > STRAY_LINES_MAX || bytes > STRAY_BYTES_MAX {
+                    if strays.add(line.len()) {
                         return self.misbehaved("it writes lines to stdout that are no JSON-RPC messages".to_owned());
                     }
                     let beginning = String::from_utf8_lossy(&line[..line.len().min(256)]);
-                    warn!(child = self.name, line = shown(&beginning), %error, "skipped a line on stdout that is no message");
+                    let line = shown(&beginning);
+                    if strays.ever <= STRAY_WARNINGS_MAX {
+                        warn!(child = self.name, line, %error, "skipped a line on stdout that is no message");
+                    } else {
+                        debug!(child = self.name, line, %error, "skipped a line on stdout that is no message");
+                    }
                 }
             }
+        }
+    }
+
+    /// Brings `message`, which `line` is, to whom it belongs.
+    async fn heard(&self, line: &Bytes, message: Message<'_>) {
+        match message {
+            Message::Response(response) => {
+                let part = |raw: &RawValue| line.slice_ref(raw.get().as_bytes());
+                let outcome = response.outcome.map(part).map_err(part);
+                let id = response.id.as_json().parse().ok();
+                if !id.is_some_and(|id| self.table().settle(id, Settled::Answered(outcome))) {
+                    debug!(child = self.name, "an answer to no open request");
+                }
+            }
+            Message::Notification(notification) => self.notified(&notification).await,
+            Message::Request(request) => self.asked(&request).await,
         }
     }
 
@@ -191,4 +213,39 @@ impl Pipe {
 /// What is about the server and not about a request, whenever it comes.
 fn is_change(method: &str) -> bool {
     method.ends_with("/list_changed") || method == "notifications/resources/updated"
+}
+
+/// Whether `line` says that its sender could not read something (JSON-RPC 2.0 §5: the id is then null).
+/// It answers nobody, and is a message all the same.
+fn is_error_of_no_request(line: &[u8]) -> bool {
+    let Ok(members) = serde_json::from_slice::<Object<'_>>(line) else { return false };
+    let is = |key, expected| members.get(key).is_some_and(|raw| raw.get() == expected);
+    is("jsonrpc", r#""2.0""#)
+        && is("id", "null")
+        && members.get("error").is_some_and(|error| error.get().starts_with('{'))
+        && members.get("method").is_none()
+}
+
+/// Lines that are no messages.
+#[derive(Default)]
+struct Strays {
+    lines: usize,
+    bytes: usize,
+    /// In the child's whole life.
+    ever: usize,
+}
+
+impl Strays {
+    /// Counts one; whether they are too many since the last message.
+    fn add(&mut self, bytes: usize) -> bool {
+        self.lines += 1;
+        self.bytes += bytes;
+        self.ever = self.ever.saturating_add(1);
+        self.lines > STRAY_LINES_MAX || self.bytes > STRAY_BYTES_MAX
+    }
+
+    /// A message came.
+    fn forget(&mut self) {
+        (self.lines, self.bytes) = (0, 0);
+    }
 }
