@@ -178,12 +178,9 @@ impl Pipe {
             Audience::Owner(listener) => {
                 let notes = self.table().newest().map(|open| open.notes.clone());
                 match notes {
-                    Some(notes) => match notes.send(Note::Asked(asked)).await {
-                        Ok(()) => None,
-                        Err(unsent) => match unsent.0 {
-                            Note::Asked(asked) => Some(asked),
-                            Note::Notice(_) => None,
-                        },
+                    Some(notes) => match self.patiently(&notes, Note::Asked(asked)).await {
+                        Some(Note::Asked(asked)) => Some(asked),
+                        Some(Note::Notice(_)) | None => None,
                     },
                     None => listener.asked(asked),
                 }
@@ -197,15 +194,43 @@ impl Pipe {
 
     async fn note(&self, notes: Sender<Note>, note: Note) {
         match &self.audience {
-            // A slow client slows down its own child.
             Audience::Owner(_) => {
-                let _ = notes.send(note).await;
+                if self.patiently(&notes, note).await.is_some() {
+                    debug!(child = self.name, "nobody hears a notification any more");
+                }
             }
             Audience::Shared(_) => {
                 if let Err(TrySendError::Full(_)) = notes.try_send(note) {
                     debug!(child = self.name, "a client reads too slowly; a notification is lost");
                 }
             }
+        }
+    }
+
+    /// Brings `note` to a client that may be slow, and then slows down its own child; gives it back if
+    /// it has not arrived.
+    ///
+    /// Waits no longer than the process lives: whoever else waits for an answer must learn of its end.
+    /// What it wrote before is still read, and an answer among it arrives; notes that do not fit do not.
+    /// A reader that is told to stop is dropped here as everywhere.
+    async fn patiently(&self, notes: &Sender<Note>, note: Note) -> Option<Note> {
+        let note = match notes.try_send(note) {
+            Ok(()) => return None,
+            Err(TrySendError::Closed(note)) => return Some(note),
+            Err(TrySendError::Full(note)) => note,
+        };
+        // While we hold the handle its process does not end with the link, but we end with the link.
+        let Some(handle) = self.handle.upgrade() else { return Some(note) };
+        tokio::select! {
+            biased;
+            room = notes.reserve() => match room {
+                Ok(room) => {
+                    room.send(note);
+                    None
+                }
+                Err(_) => Some(note),
+            },
+            _ = handle.ended() => Some(note),
         }
     }
 }

@@ -45,13 +45,12 @@ impl World {
     }
 
     async fn request(&self) -> Exchange {
-        let outgoing = Outgoing {
-            method: "tools/call",
-            client_id: "7",
-            progress_token: None,
-            takes_strays: true,
-            cancellable: true,
-        };
+        self.request_that(true).await
+    }
+
+    async fn request_that(&self, takes_strays: bool) -> Exchange {
+        let outgoing =
+            Outgoing { method: "tools/call", client_id: "7", progress_token: None, takes_strays, cancellable: true };
         within("room in the queue", self.link.request(outgoing, |_| None)).await.expect("it reads")
     }
 }
@@ -95,6 +94,25 @@ async fn stray_lines_of_a_long_life_do_not_end_a_child() {
         let world = World::new(&script);
         let mut exchange = world.request().await;
         assert_eq!(outcome(&mut exchange).await.1, expected, "{script}");
+    }
+}
+
+#[tokio::test]
+async fn a_client_that_does_not_read_does_not_hide_the_end_of_its_child() {
+    let many = times(NOTES_AT_ONCE + 36, NOTE);
+    let question = r#"echo '{"jsonrpc":"2.0","id":"q","method":"ping/long"}'"#;
+    for (script, expected) in [
+        (format!("read l; read l; {many}; exit 3"), "exited with code 3"),
+        (format!("read l; read l; {many}; {question}; exit 3"), "exited with code 3"),
+        // What was said before the end counts.
+        (format!("read l; read l; {many}; {ANSWER}; exit 3"), r#"{"a":1}"#),
+    ] {
+        let world = World::new(&script);
+        let mut slow = world.request().await;
+        let mut other = world.request_that(false).await;
+        assert_eq!(outcome(&mut other).await, (0, "exited with code 3".to_owned()), "{script}");
+        assert_eq!(world.link.end().expect("it has ended").to_string(), "exited with code 3", "{script}");
+        assert_eq!(outcome(&mut slow).await, (NOTES_AT_ONCE, expected.to_owned()), "{script}");
     }
 }
 
