@@ -34,7 +34,7 @@ pub struct Link(Arc<Owner>);
 /// Keeps the process; only clones of the link hold it.
 struct Owner {
     pipe: Arc<Pipe>,
-    handle: Arc<Handle>,
+    _handle: Arc<Handle>,
     _reading: DropGuard,
 }
 
@@ -176,7 +176,7 @@ impl Link {
         });
         let reading = CancellationToken::new();
         tasks.spawn(reader::read(Arc::clone(&pipe), process.output, reading.clone()));
-        Self(Arc::new(Owner { pipe, handle, _reading: reading.drop_guard() }))
+        Self(Arc::new(Owner { pipe, _handle: handle, _reading: reading.drop_guard() }))
     }
 
     /// Sends a request. `params` makes its parameters, as JSON text, from our id, which is the
@@ -252,11 +252,6 @@ impl Link {
         self.pipe().ended.cancelled().await;
     }
 
-    /// The process's number, for the log.
-    pub fn process_id(&self) -> u32 {
-        self.0.handle.id()
-    }
-
     fn pipe(&self) -> &Pipe {
         &self.0.pipe
     }
@@ -325,35 +320,16 @@ impl Exchange {
     pub fn hush(&self, is_hushed: bool) {
         self.link.pipe().table().hush(self.id, is_hushed);
     }
-
-    /// The child that was asked.
-    pub fn link(&self) -> &Link {
-        &self.link
-    }
-
-    /// Tells the child why nobody waits any more; `params` are a whole `notifications/cancelled`'s
-    /// without its id.
-    pub fn cancel(mut self, reason: Option<&str>) {
-        self.give_up(reason);
-    }
-
-    fn give_up(&mut self, reason: Option<&str>) {
-        if std::mem::replace(&mut self.done, true) {
-            return;
-        }
-        let was_open = self.link.pipe().table().close(self.id);
-        if was_open && self.cancellable {
-            let reason = reason.map(|reason| format!(r#","reason":{}"#, quoted(reason))).unwrap_or_default();
-            let params = format!(r#"{{"requestId":{}{reason}}}"#, self.id);
-            // A child that does not even read cannot be told, and ends by other means.
-            let _ = self.link.pipe().input.try_send(message(None, "notifications/cancelled", Some(params.as_bytes())));
-        }
-    }
 }
 
 impl Drop for Exchange {
     fn drop(&mut self) {
-        self.give_up(None);
+        if self.done || !self.link.pipe().table().close(self.id) || !self.cancellable {
+            return;
+        }
+        let params = format!(r#"{{"requestId":{}}}"#, self.id);
+        // A child that does not even read cannot be told, and ends by other means.
+        let _ = self.link.pipe().input.try_send(message(None, "notifications/cancelled", Some(params.as_bytes())));
     }
 }
 
