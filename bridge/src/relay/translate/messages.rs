@@ -2,8 +2,11 @@
 
 use serde_json::value::RawValue;
 
-use super::{LOG_LEVEL_KEY, edit::Edit};
-use crate::message::{Params, text};
+use crate::{
+    edit::Edit,
+    era::LOG_LEVEL_KEY,
+    message::{Params, text},
+};
 
 /// Where a server's notification goes, to a client of the other era.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -5,12 +5,12 @@ use std::{borrow::Cow, collections::HashSet};
 
 use serde_json::value::RawValue;
 
-use super::{
-    SUBSCRIPTION_KEY,
-    capabilities::declares,
+use super::capabilities::declares;
+use crate::{
     edit::{Edit, Envelope},
+    era::SUBSCRIPTION_KEY,
+    message::{Object, Params, quoted, text},
 };
-use crate::message::{Object, Params, quoted, text};
 
 /// Which notifications one subscription wants, or gets.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
