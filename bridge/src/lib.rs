@@ -15,5 +15,6 @@ pub mod relay;
 pub mod resource;
 pub mod scope;
 pub mod serve;
+mod sync;
 pub mod telemetry;
 pub mod token;
