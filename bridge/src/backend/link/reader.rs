@@ -9,12 +9,16 @@ use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
 use super::{
-    Asked, Audience, Ended, Note, Notice, Pipe, answer, id_text, our_id, refusal,
+    Asked, Audience, Ended, Note, Notice, Pipe, our_id, refusal,
     table::{Open, Settled},
-    with,
 };
 use crate::{
-    backend::child::{Output, OutputError},
+    backend::{
+        child::{Output, OutputError},
+        response,
+    },
+    edit::Edit,
+    era::SUBSCRIPTION_KEY,
     message::{Message, Notification, Object, Request, shown},
 };
 
@@ -26,9 +30,6 @@ const STRAY_BYTES_MAX: usize = 256 * 1024;
 
 /// After so many warnings about one child's stray lines it is known what it does.
 const STRAY_WARNINGS_MAX: usize = 100;
-
-/// A subscription's notifications carry its id in `_meta` under this key.
-const SUBSCRIPTION_ID: &str = "io.modelcontextprotocol/subscriptionId";
 
 /// Reads until the child ends, breaks the protocol, or `stop`.
 pub(super) async fn read(pipe: Arc<Pipe>, mut output: Output, stop: CancellationToken) {
@@ -124,9 +125,7 @@ impl Pipe {
                     let table = self.table();
                     let open = table.get(id)?;
                     let token = open.progress_token.as_deref()?;
-                    let meta = params.has_meta.then(|| params.meta.to_json());
-                    let members = with(&params.members, [("progressToken", Some(token)), ("_meta", meta.as_deref())]);
-                    Some((open.hears()?, members))
+                    Some((open.hears()?, Edit::new(params).set("progressToken", token).to_json()))
                 });
                 let Some((notes, written)) = found else { return };
                 (notes, notice(Some(written.into())))
@@ -141,13 +140,14 @@ impl Pipe {
             {
                 return;
             }
-            _ => match params.meta.get(SUBSCRIPTION_ID).map(our_id) {
+            _ => match params.meta.get(SUBSCRIPTION_KEY).map(our_id) {
                 Some(id) => {
                     let found = id.and_then(|id| {
                         let table = self.table();
                         let open = table.get(id)?;
-                        let meta = with(&params.meta, [(SUBSCRIPTION_ID, Some(&open.client_id))]);
-                        Some((open.notes.clone(), with(&params.members, [("_meta", Some(&meta))])))
+                        let mut edit = Edit::new(params);
+                        edit.meta_set(SUBSCRIPTION_KEY, open.client_id.as_str());
+                        Some((open.notes.clone(), edit.to_json()))
                     });
                     let Some((notes, written)) = found else { return };
                     (notes, notice(Some(written.into())))
@@ -165,10 +165,10 @@ impl Pipe {
     }
 
     async fn asked(&self, request: &Request<'_>) {
-        let id = id_text(&request.id);
+        let id = request.id.to_json();
         if request.method == "ping" {
             // Not waited for: a child that writes and does not read would hold us, and we it.
-            let _ = self.input.try_send(answer(&id, Ok(b"{}")));
+            let _ = self.input.try_send(response(&id, Ok(b"{}")));
             return;
         }
         let params = request.params.to_json().map(Bytes::from);
