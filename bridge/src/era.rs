@@ -16,6 +16,15 @@ pub const MISSING_CAPABILITY: i64 = -32021;
 /// The requested protocol version is not served.
 pub const UNSUPPORTED_VERSION: i64 = -32022;
 
+/// The key of a request's `_meta` that names the client's software.
+pub const CLIENT_INFO_KEY: &str = "io.modelcontextprotocol/clientInfo";
+/// The key of a request's `_meta` that asks for log messages.
+pub const LOG_LEVEL_KEY: &str = "io.modelcontextprotocol/logLevel";
+/// The key of a result's `_meta` that names the server's software.
+pub const SERVER_INFO_KEY: &str = "io.modelcontextprotocol/serverInfo";
+/// The key of a notification's `_meta` that names the subscription it belongs to.
+pub const SUBSCRIPTION_KEY: &str = "io.modelcontextprotocol/subscriptionId";
+
 /// The request headers that mirror the body. `Err` for a value that no header may have, or for a
 /// header that is there twice.
 #[derive(Debug)]

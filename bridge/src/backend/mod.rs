@@ -179,15 +179,13 @@ impl fmt::Debug for Answer {
 impl Answer {
     /// A result, as JSON text, for the request with `id`.
     pub fn result(id: &str, result: &str) -> Self {
-        Self { message: response(id, "result", result.as_bytes()), error: None }
+        Self { message: response(id, Ok(result.as_bytes())), error: None }
     }
 
     /// What a server answered, for the request with `id`: a result or an error object, as JSON text.
     pub fn served(id: &str, outcome: &Result<Bytes, Bytes>) -> Self {
-        match outcome {
-            Ok(result) => Self { message: response(id, "result", result), error: None },
-            Err(error) => Self { message: response(id, "error", error), error: Some(code_of(error)) },
-        }
+        let message = response(id, outcome.as_deref().map_err(|error| &**error));
+        Self { message, error: outcome.as_ref().err().map(|error| code_of(error)) }
     }
 
     /// An error for the request with `id`; `id` is `null` where it could not be read.
@@ -196,12 +194,16 @@ impl Answer {
         if let Some(data) = data {
             error["data"] = data.clone();
         }
-        let message = format!(r#"{{"jsonrpc":"2.0","id":{id},"error":{error}}}"#);
-        Self { message: message.into(), error: Some(code) }
+        Self { message: response(id, Err(error.to_string().as_bytes())), error: Some(code) }
     }
 }
 
-fn response(id: &str, kind: &str, content: &[u8]) -> Bytes {
+/// A response to the request with `id`: a result or an error object, all as JSON text.
+fn response(id: &str, outcome: Result<&[u8], &[u8]>) -> Bytes {
+    let (kind, content) = match outcome {
+        Ok(result) => ("result", result),
+        Err(error) => ("error", error),
+    };
     let parts = [br#"{"jsonrpc":"2.0","id":"#, id.as_bytes(), br#",""#, kind.as_bytes(), br#"":"#, content, b"}"];
     parts.concat().into()
 }

@@ -8,7 +8,7 @@ use url::Url;
 use crate::{
     config::{
         Auth, Introspection, Jwt, parse,
-        problem::Problem,
+        problem::{Problem, shown},
         resolver::{Resolver, warn_if_readable_by_all},
         settings::{self as s, Setting},
         source::Source,
@@ -52,7 +52,7 @@ fn mode(text: &str) -> parse::Parsed<Mode> {
         "jwt" => Ok(Mode::Jwt),
         "none" => Ok(Mode::None),
         "embedded" => Err("`embedded` is not in this version; use introspection, jwt or none".into()),
-        _ => Err(format!("`{}` is not a way to authorize; use introspection, jwt or none", parse::shown(text))),
+        _ => Err(format!("`{}` is not a way to authorize; use introspection, jwt or none", shown(text))),
     }
 }
 

@@ -42,6 +42,7 @@ pub mod source;
 mod table;
 #[cfg(test)]
 mod tests;
+mod values;
 
 /// What the settings amount to, when nothing is wrong with them.
 #[derive(Debug)]

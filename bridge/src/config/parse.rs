@@ -14,6 +14,7 @@ use url::Url;
 use crate::{
     config::{
         LogFormat,
+        problem::shown,
         server::{Denial, Isolation, Variable},
         settings::VARIABLE_PREFIX,
     },
@@ -24,28 +25,6 @@ pub(super) type Parsed<T> = Result<T, String>;
 
 /// One year: longer is a mistake, and would overflow sums of times.
 const DURATION_MAX: Duration = Duration::from_secs(365 * 24 * 3600);
-
-/// `text` on one line, without anything that a terminal would act on.
-pub(super) fn escaped(text: &str) -> String {
-    let mut escaped = String::with_capacity(text.len());
-    for char in text.chars() {
-        match char {
-            // Trouble in a string literal, not on a terminal.
-            '\\' | '\'' | '"' => escaped.push(char),
-            _ => escaped.extend(char.escape_debug()),
-        }
-    }
-    escaped
-}
-
-/// `text` as an error shows it: [`escaped`], and not too long.
-pub(super) fn shown(text: &str) -> String {
-    const SHOWN_CHARS: usize = 80;
-    match text.char_indices().nth(SHOWN_CHARS) {
-        Some((end, _)) => escaped(&text[..end]) + "…",
-        None => escaped(text),
-    }
-}
 
 pub(super) fn address(text: &str) -> Parsed<SocketAddr> {
     text.parse().map_err(|_| {
@@ -398,11 +377,5 @@ mod tests {
                 ":80",
             ],
         );
-    }
-
-    #[test]
-    fn what_is_shown_is_one_short_line() {
-        assert_eq!(shown("a\n\u{1b}[31m\"b\"\\"), "a\\n\\u{1b}[31m\"b\"\\");
-        assert_eq!(shown(&"x".repeat(100)), format!("{}…", "x".repeat(80)));
     }
 }

@@ -68,3 +68,36 @@ pub(super) fn did_you_mean<T: AsRef<str>>(name: &str, names: impl IntoIterator<I
         _ => "`mcp-bridge serve --help` names all settings".into(),
     }
 }
+
+/// `text` on one line, without anything that a terminal would act on.
+pub(super) fn escaped(text: &str) -> String {
+    let mut escaped = String::with_capacity(text.len());
+    for char in text.chars() {
+        match char {
+            // Trouble in a string literal, not on a terminal.
+            '\\' | '\'' | '"' => escaped.push(char),
+            _ => escaped.extend(char.escape_debug()),
+        }
+    }
+    escaped
+}
+
+/// `text` as an error shows it: [`escaped`], and not too long.
+pub(super) fn shown(text: &str) -> String {
+    const SHOWN_CHARS: usize = 80;
+    match text.char_indices().nth(SHOWN_CHARS) {
+        Some((end, _)) => escaped(&text[..end]) + "…",
+        None => escaped(text),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_shown_is_one_short_line() {
+        assert_eq!(shown("a\n\u{1b}[31m\"b\"\\"), "a\\n\\u{1b}[31m\"b\"\\");
+        assert_eq!(shown(&"x".repeat(100)), format!("{}…", "x".repeat(80)));
+    }
+}

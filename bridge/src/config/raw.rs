@@ -12,13 +12,12 @@ use crate::{
     backend::child::CHILD_VARIABLES,
     config::{
         file,
-        parse::escaped,
         policy::RawPolicy,
-        problem::{Problem, did_you_mean},
+        problem::{Problem, did_you_mean, escaped},
         settings::{
             ALL, CONFIG, Kind, PROPELAUTH_INTROSPECTION_CLIENT_SECRET, PROPELAUTH_VARIABLES, Setting, VARIABLE_PREFIX,
         },
-        source::{Source, Written},
+        source::{Layer, Source, Written},
         table::Table,
     },
 };
@@ -37,9 +36,6 @@ impl fmt::Debug for Flags {
 /// The flags that say what a command is and how it is started, and how to log.
 #[derive(Clone, Debug, Default)]
 pub struct CommandFlags(pub Flags);
-
-/// What one source says, by the setting's key.
-pub(super) type Layer<T> = BTreeMap<&'static str, T>;
 
 /// Everything that was written.
 #[derive(Default)]

@@ -3,8 +3,7 @@
 use toml::{Spanned, de::DeValue};
 
 use crate::config::{
-    parse::shown,
-    problem::{Problem, did_you_mean},
+    problem::{Problem, did_you_mean, shown},
     source::Source,
 };
 

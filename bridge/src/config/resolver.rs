@@ -3,8 +3,8 @@
 use std::path::Path;
 
 use crate::config::{
-    parse::{self, Parsed},
-    problem::Problem,
+    parse::Parsed,
+    problem::{Problem, escaped},
     raw::Raw,
     report::Row,
     settings::{ALL, Kind, Setting, is_inherited, is_per_server},
@@ -100,7 +100,7 @@ impl<'r> Resolver<'r> {
             (None, Some(written)) => (joined(setting, &written.texts), written.source.clone()),
             (None, None) => (setting.default.unwrap_or("not set").into(), Source::Default),
         };
-        Row { key: setting.key, value: parse::escaped(&value), source: source.to_string() }
+        Row { key: setting.key, value: escaped(&value), source: source.to_string() }
     }
 }
 
@@ -135,7 +135,7 @@ pub(super) fn warn_if_readable_by_all(r: &mut Resolver<'_>, setting: &Setting, p
             r.warnings.push(format!(
                 "{}: every user of this machine can read {}; chmod 600 it",
                 setting.key,
-                parse::escaped(&path.to_string_lossy())
+                escaped(&path.to_string_lossy())
             ));
         }
     }

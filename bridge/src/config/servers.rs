@@ -10,7 +10,7 @@ use std::{
 use crate::{
     config::{
         parse,
-        problem::Problem,
+        problem::{Problem, escaped},
         report::Row,
         resolver::Resolver,
         server::{Command, Served, Server, Variable},
@@ -220,7 +220,7 @@ fn environment(r: &mut Resolver<'_>) -> Vec<Variable> {
 
 fn working_dir(r: &mut Resolver<'_>) -> Option<PathBuf> {
     let directory = r.value(&s::WORKING_DIR, parse::path)?;
-    let shown = parse::escaped(&directory.to_string_lossy());
+    let shown = escaped(&directory.to_string_lossy());
     match directory.metadata() {
         Ok(found) if found.is_dir() => return Some(directory),
         Ok(_) => r.problem(&s::WORKING_DIR, format!("`{shown}` is not a directory")),

@@ -1,6 +1,6 @@
 //! Where a value comes from.
 
-use std::fmt;
+use std::{collections::BTreeMap, fmt};
 
 /// Where a value comes from.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -53,3 +53,6 @@ impl fmt::Debug for Written {
         self.source.fmt(f)
     }
 }
+
+/// What one source says, by the setting's key.
+pub(super) type Layer<T> = BTreeMap<&'static str, T>;

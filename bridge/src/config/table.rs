@@ -6,12 +6,11 @@ use toml::{
 };
 
 use crate::config::{
-    file,
     policy::{self, RawPolicy},
-    raw::Layer,
     reader::Reader,
     settings::{ALL, Setting, is_per_server},
-    source::{Source, Written},
+    source::{Layer, Source, Written},
+    values::{keep, scalar},
 };
 
 /// The tables' key in the file.
@@ -56,11 +55,11 @@ fn parse_table(members: &DeTable<'_>, start: usize, reader: &mut Reader<'_>) -> 
         let setting: Option<&'static Setting> = ALL.iter().copied().find(|setting| setting.key == name);
         match setting {
             _ if name == policy::KEY => table.policy = policy::parse(value, POLICY_KEY, reader),
-            _ if name == "name" => match file::scalar(value.get_ref()) {
+            _ if name == "name" => match scalar(value.get_ref()) {
                 Ok(text) => table.name = Some(Written { texts: vec![text], source: reader.source(offset) }),
                 Err(error) => reader.problem(offset, format!("`name` {error}")),
             },
-            Some(setting) if is_per_server(setting) => file::keep(setting, key, value, &mut table.layer, reader),
+            Some(setting) if is_per_server(setting) => keep(setting, key, value, &mut table.layer, reader),
             Some(setting) if setting.has_key() => {
                 let what = format!("`{name}` is for all servers together; write it above the first [[server]]");
                 reader.problem(offset, what);

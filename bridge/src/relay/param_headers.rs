@@ -41,13 +41,6 @@ pub struct InvalidTool {
 }
 
 impl ToolHeaders {
-    /// Reads a result of `tools/list`.
-    pub fn from_tools(result: &str) -> Self {
-        let mut headers = Self::default();
-        headers.add_page(result);
-        headers
-    }
-
     /// Reads one page of tools, which replace those of the same names; says which are invalid.
     pub fn add_page(&mut self, result: &str) -> Vec<InvalidTool> {
         let mut invalid = Vec::new();

@@ -10,7 +10,7 @@ use std::{
     fs::{File, OpenOptions},
     io::{self, Read, Seek, SeekFrom, Write},
     path::{Path, PathBuf},
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex},
     thread::{self, JoinHandle},
     time::{Duration, Instant, SystemTime},
 };
@@ -21,6 +21,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::{
     scope::ScopeSet,
+    sync::Locked as _,
     telemetry::{labels::AuditOutcome, metrics::Metrics},
 };
 
@@ -206,7 +207,7 @@ impl Audit {
     /// As [`Audit::flush`]; [`AuditError::Closed`] when it was called before.
     pub async fn shutdown(&self) -> Result<(), AuditError> {
         let flushed = self.ask(|done| Job::Close { done }).await;
-        let writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let writer = self.writer.locked().take();
         if let Some(writer) = writer {
             // The thread has answered and is about to end, or has ended: this wait is a moment.
             if tokio::task::spawn_blocking(move || writer.join()).await.is_err() {

@@ -9,7 +9,7 @@ mod observer;
 
 use std::{
     io::{self, IsTerminal, Write},
-    sync::{Arc, Condvar, LazyLock, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Condvar, LazyLock, Mutex, PoisonError},
     thread,
     time::{Duration, Instant, SystemTime},
 };
@@ -21,6 +21,8 @@ use tracing_subscriber::{
     fmt::{self, MakeWriter, format::Writer, time::FormatTime},
     layer::SubscriberExt,
 };
+
+use crate::sync::Locked as _;
 
 /// How much of the log may wait for a slow reader of stderr: some thousand lines. What comes on top
 /// is lost and counted, because the alternative is a server that stands still and cannot say why.
@@ -182,6 +184,7 @@ impl MakeWriter<'_> for Lines {
 struct Queue {
     json: bool,
     ansi: bool,
+    /// A panic while it is held leaves at worst one cut line behind; the log goes on.
     state: Mutex<State>,
     /// Lines wait for the thread.
     filled: Condvar,
@@ -204,7 +207,7 @@ impl Queue {
     /// Adds one event as one line, or counts it as lost when the queue is full. Never blocks on I/O.
     fn push(&self, event: &[u8]) {
         let body = event.strip_suffix(b"\n").unwrap_or(event);
-        let mut state = self.lock();
+        let mut state = self.state.locked();
         if state.lines.len() + body.len() > QUEUE_MAX_BYTES {
             state.lost += 1;
             LOST_LINES.inc();
@@ -244,14 +247,14 @@ impl Queue {
             if write_patiently(&mut out, &taken).is_err() {
                 LOST_LINES.inc_by(taken.iter().filter(|&&byte| byte == b'\n').count() as u64);
             }
-            self.lock().writing = false;
+            self.state.locked().writing = false;
             self.written.notify_all();
             thread::sleep(WRITE_INTERVAL);
         }
     }
 
     fn wait_for_lines(&self) {
-        let mut state = self.lock();
+        let mut state = self.state.locked();
         while state.lines.is_empty() {
             state.waiting = true;
             state = self.filled.wait(state).unwrap_or_else(PoisonError::into_inner);
@@ -260,7 +263,7 @@ impl Queue {
 
     /// Swaps the lines into `taken`, and returns how many were lost since.
     fn take(&self, taken: &mut Vec<u8>) -> u64 {
-        let mut state = self.lock();
+        let mut state = self.state.locked();
         std::mem::swap(&mut state.lines, taken);
         state.writing = true;
         std::mem::take(&mut state.lost)
@@ -281,7 +284,7 @@ impl Queue {
 
     fn wait_until_written(&self, at_most: Duration) {
         let deadline = Instant::now() + at_most;
-        let mut state = self.lock();
+        let mut state = self.state.locked();
         while state.writing || !state.lines.is_empty() {
             let left = deadline.saturating_duration_since(Instant::now());
             if left.is_zero() {
@@ -289,11 +292,6 @@ impl Queue {
             }
             state = self.written.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0;
         }
-    }
-
-    fn lock(&self) -> MutexGuard<'_, State> {
-        // A panic elsewhere leaves at worst one cut line behind; the log goes on.
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -8,6 +8,7 @@ use std::{
 use tracing::level_filters::LevelFilter;
 
 use super::{LOST_LINES, Lines, Listening, Log, QUEUE_MAX_BYTES, Queue, subscriber, write_patiently};
+use crate::sync::Locked as _;
 
 /// Long enough that only a hang reaches it.
 const HANG: Duration = Duration::from_secs(20);
@@ -20,7 +21,7 @@ fn logged(level: LevelFilter, json: bool, events: impl FnOnce()) -> String {
 }
 
 fn taken(queue: &Queue) -> Vec<u8> {
-    std::mem::take(&mut queue.lock().lines)
+    std::mem::take(&mut queue.state.locked().lines)
 }
 
 #[test]
@@ -146,7 +147,7 @@ fn a_full_stderr_loses_lines_and_says_so_but_never_blocks() {
     for _ in 0..pushed {
         lines.0.push(&line);
     }
-    assert!(lines.0.lock().lines.len() <= QUEUE_MAX_BYTES + 1024);
+    assert!(lines.0.state.locked().lines.len() <= QUEUE_MAX_BYTES + 1024);
     lines.0.wait_until_written(Duration::from_millis(1));
 
     drop(release);

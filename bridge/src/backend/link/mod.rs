@@ -7,7 +7,7 @@
 mod reader;
 mod table;
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, Weak};
 
 use bytes::Bytes;
 use serde_json::value::RawValue;
@@ -19,8 +19,12 @@ use tokio_util::{
 
 use self::table::{Open, Table};
 use crate::{
-    backend::child::{Handle, Input, Process},
-    message::{Id, METHOD_NOT_FOUND, Object, quoted},
+    backend::{
+        child::{Handle, Input, Process},
+        response,
+    },
+    message::{METHOD_NOT_FOUND, Object, quoted},
+    sync::Locked as _,
 };
 
 /// What a child says before its answer and the client has not read yet, in messages. A client that
@@ -34,7 +38,7 @@ pub struct Link(Arc<Owner>);
 /// Keeps the process; only clones of the link hold it.
 struct Owner {
     pipe: Arc<Pipe>,
-    handle: Arc<Handle>,
+    _handle: Arc<Handle>,
     _reading: DropGuard,
 }
 
@@ -176,7 +180,7 @@ impl Link {
         });
         let reading = CancellationToken::new();
         tasks.spawn(reader::read(Arc::clone(&pipe), process.output, reading.clone()));
-        Self(Arc::new(Owner { pipe, handle, _reading: reading.drop_guard() }))
+        Self(Arc::new(Owner { pipe, _handle: handle, _reading: reading.drop_guard() }))
     }
 
     /// Sends a request. `params` makes its parameters, as JSON text, from our id, which is the
@@ -231,7 +235,7 @@ impl Link {
     /// # Errors
     /// [`Ended`] when the child is gone.
     pub async fn respond(&self, id: &str, outcome: Result<&[u8], &[u8]>) -> Result<(), Ended> {
-        self.send(answer(id, outcome)).await
+        self.send(response(id, outcome)).await
     }
 
     /// Answers that nobody can fulfil the child's request.
@@ -252,11 +256,6 @@ impl Link {
         self.pipe().ended.cancelled().await;
     }
 
-    /// The process's number, for the log.
-    pub fn process_id(&self) -> u32 {
-        self.0.handle.id()
-    }
-
     fn pipe(&self) -> &Pipe {
         &self.0.pipe
     }
@@ -273,8 +272,7 @@ impl Link {
 
 impl Pipe {
     fn table(&self) -> MutexGuard<'_, Table> {
-        // Nothing panics while it holds the lock.
-        self.table.lock().unwrap_or_else(PoisonError::into_inner)
+        self.table.locked()
     }
 }
 
@@ -325,40 +323,20 @@ impl Exchange {
     pub fn hush(&self, is_hushed: bool) {
         self.link.pipe().table().hush(self.id, is_hushed);
     }
-
-    /// The child that was asked.
-    pub fn link(&self) -> &Link {
-        &self.link
-    }
-
-    /// Tells the child why nobody waits any more; `params` are a whole `notifications/cancelled`'s
-    /// without its id.
-    pub fn cancel(mut self, reason: Option<&str>) {
-        self.give_up(reason);
-    }
-
-    fn give_up(&mut self, reason: Option<&str>) {
-        if std::mem::replace(&mut self.done, true) {
-            return;
-        }
-        let was_open = self.link.pipe().table().close(self.id);
-        if was_open && self.cancellable {
-            let reason = reason.map(|reason| format!(r#","reason":{}"#, quoted(reason))).unwrap_or_default();
-            let params = format!(r#"{{"requestId":{}{reason}}}"#, self.id);
-            // A child that does not even read cannot be told, and ends by other means.
-            let _ = self.link.pipe().input.try_send(message(None, "notifications/cancelled", Some(params.as_bytes())));
-        }
-    }
 }
 
 impl Drop for Exchange {
     fn drop(&mut self) {
-        self.give_up(None);
+        if self.done || !self.link.pipe().table().close(self.id) || !self.cancellable {
+            return;
+        }
+        let params = format!(r#"{{"requestId":{}}}"#, self.id);
+        // A child that does not even read cannot be told, and ends by other means.
+        let _ = self.link.pipe().input.try_send(message(None, "notifications/cancelled", Some(params.as_bytes())));
     }
 }
 
-/// A request or notification as one line. Line breaks in JSON are white space, or they would not be
-/// JSON, so they become spaces.
+/// A request or notification.
 fn message(id: Option<&str>, method: &str, params: Option<&[u8]>) -> Bytes {
     let mut line = Vec::with_capacity(64 + method.len() + params.map_or(0, <[u8]>::len));
     line.extend_from_slice(br#"{"jsonrpc":"2.0""#);
@@ -373,30 +351,12 @@ fn message(id: Option<&str>, method: &str, params: Option<&[u8]>) -> Bytes {
         line.extend_from_slice(params);
     }
     line.push(b'}');
-    one_line(line)
-}
-
-fn answer(id: &str, outcome: Result<&[u8], &[u8]>) -> Bytes {
-    let (kind, content) = match outcome {
-        Ok(result) => ("result", result),
-        Err(error) => ("error", error),
-    };
-    let parts = [br#"{"jsonrpc":"2.0","id":"#, id.as_bytes(), br#",""#, kind.as_bytes(), br#"":"#, content, b"}"];
-    one_line(parts.concat())
+    line.into()
 }
 
 fn refusal(asked: &Asked, why: &str) -> Bytes {
     let error = format!(r#"{{"code":{METHOD_NOT_FOUND},"message":{}}}"#, quoted(why));
-    answer(&asked.id, Err(error.as_bytes()))
-}
-
-fn one_line(mut line: Vec<u8>) -> Bytes {
-    for byte in &mut line {
-        if matches!(byte, b'\n' | b'\r') {
-            *byte = b' ';
-        }
-    }
-    line.into()
+    response(&asked.id, Err(error.as_bytes()))
 }
 
 /// One of our ids, as a child repeats it.
@@ -404,31 +364,5 @@ fn our_id(raw: &RawValue) -> Option<u64> {
     raw.get().parse().ok()
 }
 
-/// The object with these members set, as JSON text; all else stays as it is.
-fn with<const N: usize>(object: &Object<'_>, changes: [(&str, Option<&str>); N]) -> String {
-    let mut json = String::from("{");
-    let change_of = |name: &str| changes.iter().find(|(changed, value)| *changed == name && value.is_some());
-    for (name, raw) in object.iter().filter(|(name, _)| change_of(name).is_none()) {
-        member(&mut json, name, raw.get());
-    }
-    for (name, value) in changes {
-        if let Some(value) = value {
-            member(&mut json, name, value);
-        }
-    }
-    json.push('}');
-    json
-}
-
-fn member(json: &mut String, name: &str, value: &str) {
-    if json.len() > 1 {
-        json.push(',');
-    }
-    json.push_str(&quoted(name));
-    json.push(':');
-    json.push_str(value);
-}
-
-fn id_text(id: &Id<'_>) -> String {
-    id.to_json()
-}
+#[cfg(all(test, unix))]
+mod tests;

@@ -9,22 +9,27 @@ use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
 use super::{
-    Asked, Audience, Ended, Note, Notice, Pipe, answer, id_text, our_id, refusal,
+    Asked, Audience, Ended, Note, Notice, Pipe, our_id, refusal,
     table::{Open, Settled},
-    with,
 };
 use crate::{
-    backend::child::{Output, OutputError},
-    message::{Message, Notification, Request, shown},
+    backend::{
+        child::{Output, OutputError},
+        response,
+    },
+    edit::Edit,
+    era::SUBSCRIPTION_KEY,
+    message::{Message, Notification, Object, Request, shown},
 };
 
-/// Banners on stdout are common and short. More than this is a program that does not speak the
-/// protocol, or one that writes its log there.
-const STRAY_LINES_MAX: usize = 100;
+/// Banners on stdout are common and short. More than this without one message in between is a program
+/// that does not speak the protocol. One that also writes its log there is spared, or a long life would
+/// be its end.
+pub(super) const STRAY_LINES_MAX: usize = 100;
 const STRAY_BYTES_MAX: usize = 256 * 1024;
 
-/// A subscription's notifications carry its id in `_meta` under this key.
-const SUBSCRIPTION_ID: &str = "io.modelcontextprotocol/subscriptionId";
+/// After so many warnings about one child's stray lines it is known what it does.
+const STRAY_WARNINGS_MAX: usize = 100;
 
 /// Reads until the child ends, breaks the protocol, or `stop`.
 pub(super) async fn read(pipe: Arc<Pipe>, mut output: Output, stop: CancellationToken) {
@@ -38,7 +43,7 @@ pub(super) async fn read(pipe: Arc<Pipe>, mut output: Output, stop: Cancellation
 
 impl Pipe {
     async fn read_all(&self, output: &mut Output) -> Ended {
-        let (mut lines, mut bytes) = (0, 0);
+        let mut strays = Strays::default();
         loop {
             let line = match output.next().await {
                 Ok(line) => line,
@@ -49,25 +54,43 @@ impl Pipe {
                 Err(_) => return self.left().await,
             };
             match Message::parse(&line) {
-                Ok(Message::Response(response)) => {
-                    let part = |raw: &RawValue| line.slice_ref(raw.get().as_bytes());
-                    let outcome = response.outcome.map(part).map_err(part);
-                    let id = response.id.as_json().parse().ok();
-                    if !id.is_some_and(|id| self.table().settle(id, Settled::Answered(outcome))) {
-                        debug!(child = self.name, "an answer to no open request");
-                    }
+                Ok(message) => {
+                    strays.forget();
+                    self.heard(&line, message).await;
                 }
-                Ok(Message::Notification(notification)) => self.notified(&notification).await,
-                Ok(Message::Request(request)) => self.asked(&request).await,
+                Err(_) if is_error_of_no_request(&line) => {
+                    strays.forget();
+                    debug!(child = self.name, "it could not read something, and says so to no request");
+                }
                 Err(error) => {
-                    (lines, bytes) = (lines + 1, bytes + line.len());
-                    if lines > STRAY_LINES_MAX || bytes > STRAY_BYTES_MAX {
+                    if strays.add(line.len()) {
                         return self.misbehaved("it writes lines to stdout that are no JSON-RPC messages".to_owned());
                     }
                     let beginning = String::from_utf8_lossy(&line[..line.len().min(256)]);
-                    warn!(child = self.name, line = shown(&beginning), %error, "skipped a line on stdout that is no message");
+                    let line = shown(&beginning);
+                    if strays.ever <= STRAY_WARNINGS_MAX {
+                        warn!(child = self.name, line, %error, "skipped a line on stdout that is no message");
+                    } else {
+                        debug!(child = self.name, line, %error, "skipped a line on stdout that is no message");
+                    }
                 }
             }
+        }
+    }
+
+    /// Brings `message`, which `line` is, to whom it belongs.
+    async fn heard(&self, line: &Bytes, message: Message<'_>) {
+        match message {
+            Message::Response(response) => {
+                let part = |raw: &RawValue| line.slice_ref(raw.get().as_bytes());
+                let outcome = response.outcome.map(part).map_err(part);
+                let id = response.id.as_json().parse().ok();
+                if !id.is_some_and(|id| self.table().settle(id, Settled::Answered(outcome))) {
+                    debug!(child = self.name, "an answer to no open request");
+                }
+            }
+            Message::Notification(notification) => self.notified(&notification).await,
+            Message::Request(request) => self.asked(&request).await,
         }
     }
 
@@ -102,9 +125,7 @@ impl Pipe {
                     let table = self.table();
                     let open = table.get(id)?;
                     let token = open.progress_token.as_deref()?;
-                    let meta = params.has_meta.then(|| params.meta.to_json());
-                    let members = with(&params.members, [("progressToken", Some(token)), ("_meta", meta.as_deref())]);
-                    Some((open.hears()?, members))
+                    Some((open.hears()?, Edit::new(params).set("progressToken", token).to_json()))
                 });
                 let Some((notes, written)) = found else { return };
                 (notes, notice(Some(written.into())))
@@ -119,13 +140,14 @@ impl Pipe {
             {
                 return;
             }
-            _ => match params.meta.get(SUBSCRIPTION_ID).map(our_id) {
+            _ => match params.meta.get(SUBSCRIPTION_KEY).map(our_id) {
                 Some(id) => {
                     let found = id.and_then(|id| {
                         let table = self.table();
                         let open = table.get(id)?;
-                        let meta = with(&params.meta, [(SUBSCRIPTION_ID, Some(&open.client_id))]);
-                        Some((open.notes.clone(), with(&params.members, [("_meta", Some(&meta))])))
+                        let mut edit = Edit::new(params);
+                        edit.meta_set(SUBSCRIPTION_KEY, open.client_id.as_str());
+                        Some((open.notes.clone(), edit.to_json()))
                     });
                     let Some((notes, written)) = found else { return };
                     (notes, notice(Some(written.into())))
@@ -143,10 +165,10 @@ impl Pipe {
     }
 
     async fn asked(&self, request: &Request<'_>) {
-        let id = id_text(&request.id);
+        let id = request.id.to_json();
         if request.method == "ping" {
             // Not waited for: a child that writes and does not read would hold us, and we it.
-            let _ = self.input.try_send(answer(&id, Ok(b"{}")));
+            let _ = self.input.try_send(response(&id, Ok(b"{}")));
             return;
         }
         let params = request.params.to_json().map(Bytes::from);
@@ -156,12 +178,9 @@ impl Pipe {
             Audience::Owner(listener) => {
                 let notes = self.table().newest().map(|open| open.notes.clone());
                 match notes {
-                    Some(notes) => match notes.send(Note::Asked(asked)).await {
-                        Ok(()) => None,
-                        Err(unsent) => match unsent.0 {
-                            Note::Asked(asked) => Some(asked),
-                            Note::Notice(_) => None,
-                        },
+                    Some(notes) => match self.patiently(&notes, Note::Asked(asked)).await {
+                        Some(Note::Asked(asked)) => Some(asked),
+                        Some(Note::Notice(_)) | None => None,
                     },
                     None => listener.asked(asked),
                 }
@@ -175,9 +194,10 @@ impl Pipe {
 
     async fn note(&self, notes: Sender<Note>, note: Note) {
         match &self.audience {
-            // A slow client slows down its own child.
             Audience::Owner(_) => {
-                let _ = notes.send(note).await;
+                if self.patiently(&notes, note).await.is_some() {
+                    debug!(child = self.name, "nobody hears a notification any more");
+                }
             }
             Audience::Shared(_) => {
                 if let Err(TrySendError::Full(_)) = notes.try_send(note) {
@@ -186,9 +206,71 @@ impl Pipe {
             }
         }
     }
+
+    /// Brings `note` to a client that may be slow, and then slows down its own child; gives it back if
+    /// it has not arrived.
+    ///
+    /// Waits no longer than the process lives: whoever else waits for an answer must learn of its end.
+    /// What it wrote before is still read, and an answer among it arrives; notes that do not fit do not.
+    /// A reader that is told to stop is dropped here as everywhere.
+    async fn patiently(&self, notes: &Sender<Note>, note: Note) -> Option<Note> {
+        let note = match notes.try_send(note) {
+            Ok(()) => return None,
+            Err(TrySendError::Closed(note)) => return Some(note),
+            Err(TrySendError::Full(note)) => note,
+        };
+        // While we hold the handle its process does not end with the link, but we end with the link.
+        let Some(handle) = self.handle.upgrade() else { return Some(note) };
+        tokio::select! {
+            biased;
+            room = notes.reserve() => match room {
+                Ok(room) => {
+                    room.send(note);
+                    None
+                }
+                Err(_) => Some(note),
+            },
+            _ = handle.ended() => Some(note),
+        }
+    }
 }
 
 /// What is about the server and not about a request, whenever it comes.
 fn is_change(method: &str) -> bool {
     method.ends_with("/list_changed") || method == "notifications/resources/updated"
+}
+
+/// Whether `line` says that its sender could not read something (JSON-RPC 2.0 §5: the id is then null).
+/// It answers nobody, and is a message all the same.
+fn is_error_of_no_request(line: &[u8]) -> bool {
+    let Ok(members) = serde_json::from_slice::<Object<'_>>(line) else { return false };
+    let is = |key, expected| members.get(key).is_some_and(|raw| raw.get() == expected);
+    is("jsonrpc", r#""2.0""#)
+        && is("id", "null")
+        && members.get("error").is_some_and(|error| error.get().starts_with('{'))
+        && members.get("method").is_none()
+}
+
+/// Lines that are no messages.
+#[derive(Default)]
+struct Strays {
+    lines: usize,
+    bytes: usize,
+    /// In the child's whole life.
+    ever: usize,
+}
+
+impl Strays {
+    /// Counts one; whether they are too many since the last message.
+    fn add(&mut self, bytes: usize) -> bool {
+        self.lines += 1;
+        self.bytes += bytes;
+        self.ever = self.ever.saturating_add(1);
+        self.lines > STRAY_LINES_MAX || self.bytes > STRAY_BYTES_MAX
+    }
+
+    /// A message came.
+    fn forget(&mut self) {
+        (self.lines, self.bytes) = (0, 0);
+    }
 }

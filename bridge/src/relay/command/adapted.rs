@@ -31,13 +31,13 @@ use crate::{
         Answer, Answered, Call, Conversation, Opened, Reply, code_of,
         link::{Ended, Event, Exchange, Note, Notice, Outgoing},
     },
+    edit::{Edit, Envelope},
     era::requested_version,
     message::{INTERNAL_ERROR, INVALID_PARAMS, METHOD_NOT_FOUND, Notification, Object, Params, Response, shown, text},
     relay::{
         owner::Owner,
         translate::{
             capabilities::{client_capabilities, initialize_result},
-            edit::{Edit, Envelope},
             errors::legacy_error,
             input::{Asked, asked, refusal, request_message, retry_params},
             messages::{LogLevel, Place, place},

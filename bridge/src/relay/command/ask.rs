@@ -7,8 +7,9 @@ use crate::{
         Call,
         link::{Ended, Exchange, Link, Outgoing},
     },
+    edit::Edit,
     message::{Request, quoted},
-    relay::{owner::Owner, translate::edit::Edit},
+    relay::owner::Owner,
     token::VerifiedToken,
 };
 

@@ -17,12 +17,10 @@ use super::{
 };
 use crate::{
     backend::link::{Event, Listener, Note, Notice, Outgoing},
+    edit::Edit,
+    era::SUBSCRIPTION_KEY,
     message::{INVALID_PARAMS, Params},
-    relay::translate::{
-        SUBSCRIPTION_KEY,
-        edit::Edit,
-        subscriptions::{Listen, acknowledged, grantable, listen_result, subscribed},
-    },
+    relay::translate::subscriptions::{Listen, acknowledged, grantable, listen_result, subscribed},
 };
 
 /// Changes that one subscriber has not heard of yet. A change that is lost then is one of many.

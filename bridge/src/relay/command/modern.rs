@@ -327,7 +327,7 @@ impl Served {
         let method = request.ask.method.as_str();
         let text = std::str::from_utf8(error).unwrap_or("{}");
         let code = crate::backend::code_of(error);
-        let data = crate::relay::translate::edit::Edit::parse(text);
+        let data = crate::edit::Edit::parse(text);
         let data = data.as_ref().and_then(|error| error.get("data"));
         if let Some(questions) = url_questions(method, code, data, &request.capabilities) {
             let asked: Vec<InputRequest<'_>> = questions

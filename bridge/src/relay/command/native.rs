@@ -25,9 +25,10 @@ use crate::{
         Answer, Answered, Call, Conversation, Opened, Reply,
         link::{Asked, Event, Exchange, Listener, Note, Notice, Outgoing},
     },
+    edit::Edit,
     era::requested_version,
     message::{Notification, Response, quoted, text},
-    relay::translate::{edit::Edit, subscriptions::Listen},
+    relay::translate::subscriptions::Listen,
     token::VerifiedToken,
 };
 

@@ -88,7 +88,7 @@ pub(super) fn discover_params() -> String {
     format!(
         r#"{{"_meta":{{"{}":"{version}","{}":{OURSELVES},"{}":{{}}}}}}"#,
         mcp_calculator::server::VERSION_KEY,
-        crate::relay::translate::CLIENT_INFO_KEY,
+        crate::era::CLIENT_INFO_KEY,
         mcp_calculator::server::CAPABILITIES_KEY,
     )
 }

@@ -19,8 +19,14 @@ fn checked(headers: &ToolHeaders, arguments: &str, sent: &[(&str, &str)]) -> Res
     })
 }
 
+fn from_tools(result: &str) -> ToolHeaders {
+    let mut headers = ToolHeaders::default();
+    headers.add_page(result);
+    headers
+}
+
 fn everything() -> ToolHeaders {
-    ToolHeaders::from_tools(&list(&json!({
+    from_tools(&list(&json!({
         "region": { "type": "string", "x-mcp-header": "Region" },
         "count": { "type": "integer", "x-mcp-header": "Count" },
         "flag": { "type": "boolean", "x-mcp-header": "Flag" },
@@ -150,7 +156,7 @@ fn pages_add_up_and_a_tool_is_what_it_was_last() {
     assert_eq!(checked(&headers, r#"{"count":1}"#, &[]), Ok(()));
     assert!(!headers.is_empty());
     for nothing in ["", "[]", "{}", r#"{"tools":1}"#] {
-        assert!(ToolHeaders::from_tools(nothing).is_empty());
+        assert!(from_tools(nothing).is_empty());
     }
     let deep = format!(
         r#"{{"tools":[{{"name":"t","inputSchema":{{"x":{}"x-mcp-header"{}}}}}]}}"#,
@@ -178,7 +184,7 @@ proptest! {
 
     #[test]
     fn no_list_panics(json in r#"[\[\]{}":,a-z0-9\\. -]{0,120}"#) {
-        ToolHeaders::from_tools(&json);
-        ToolHeaders::from_tools(&format!(r#"{{"tools":[{{"name":"t","inputSchema":{{"x-mcp-header":{json}}}}}]}}"#));
+        from_tools(&json);
+        from_tools(&format!(r#"{{"tools":[{{"name":"t","inputSchema":{{"x-mcp-header":{json}}}}}]}}"#));
     }
 }

@@ -5,11 +5,12 @@ use std::borrow::Cow;
 
 use mcp_calculator::server::{LEGACY_VERSIONS, MODERN_VERSION};
 
-use super::{
-    OURSELVES, SERVER_INFO_KEY,
+use super::OURSELVES;
+use crate::{
     edit::{Edit, is_absent},
+    era::SERVER_INFO_KEY,
+    message::{Object, quoted, text},
 };
-use crate::message::{Object, quoted, text};
 
 /// The parameters of the `initialize` that a legacy server gets on behalf of a modern client.
 ///

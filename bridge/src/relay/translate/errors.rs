@@ -2,10 +2,10 @@
 
 use super::{
     capabilities::declares,
-    edit::Edit,
     input::{can_be_asked, may_ask},
 };
 use crate::{
+    edit::Edit,
     era::{HEADER_MISMATCH, MISSING_CAPABILITY, UNSUPPORTED_VERSION},
     message::{INTERNAL_ERROR, INVALID_PARAMS, quoted},
 };

@@ -5,11 +5,11 @@ use std::borrow::Cow;
 
 use serde_json::value::RawValue;
 
-use super::{
-    capabilities::declares,
+use super::capabilities::declares;
+use crate::{
     edit::{Edit, is_absent},
+    message::{Object, Params, quoted, text},
 };
-use crate::message::{Object, Params, quoted, text};
 
 /// One question of a server's.
 #[derive(Clone, Copy, Debug)]

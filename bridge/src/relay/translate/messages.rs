@@ -1,11 +1,12 @@
-//! Notifications: progress, log messages, cancellation, and where each belongs in the other era.
-
-use std::borrow::Cow;
+//! Notifications: progress, log messages, and where each belongs in the other era.
 
 use serde_json::value::RawValue;
 
-use super::{LOG_LEVEL_KEY, edit::Edit};
-use crate::message::{Params, quoted, text};
+use crate::{
+    edit::Edit,
+    era::LOG_LEVEL_KEY,
+    message::{Params, text},
+};
 
 /// Where a server's notification goes, to a client of the other era.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,53 +36,9 @@ pub fn place(method: &str) -> Place {
     }
 }
 
-/// Whether the notification `method` of a client goes to a server of the other era as it is. A
-/// cancellation does not: it names a request by an id that only the bridge and the client know.
-pub fn reaches_server(method: &str) -> bool {
-    !matches!(
-        method,
-        "notifications/initialized"
-            | "notifications/cancelled"
-            | "notifications/progress"
-            | "notifications/roots/list_changed"
-            | "notifications/tasks/status"
-    )
-}
-
-/// The token under which the client wants to hear of a request's progress.
-pub fn progress_token<'p>(params: &Params<'p>) -> Option<&'p RawValue> {
-    params.meta.get("progressToken").filter(|raw| is_id(raw))
-}
-
-/// The token that a `notifications/progress` reports under.
-pub fn progress_of<'p>(params: &Params<'p>) -> Option<&'p RawValue> {
-    params.members.get("progressToken").filter(|raw| is_id(raw))
-}
-
 /// The parameters of a `notifications/progress` under the token (JSON text) that its receiver knows.
 pub fn restore_progress(params: &str, token: &str) -> String {
     Edit::parse(params).unwrap_or_default().set("progressToken", token).to_json()
-}
-
-/// A whole `notifications/cancelled` for the request `id` (JSON text).
-pub fn cancelled(id: &str, reason: Option<&str>) -> String {
-    let reason = reason.map(|reason| format!(r#","reason":{}"#, quoted(reason))).unwrap_or_default();
-    format!(r#"{{"jsonrpc":"2.0","method":"notifications/cancelled","params":{{"requestId":{id}{reason}}}}}"#)
-}
-
-/// The id of the request that a `notifications/cancelled` is about.
-pub fn cancelled_id<'p>(params: &Params<'p>) -> Option<&'p RawValue> {
-    params.members.get("requestId").filter(|raw| is_id(raw))
-}
-
-/// Why a `notifications/cancelled` was sent.
-pub fn cancelled_reason<'p>(params: &Params<'p>) -> Option<Cow<'p, str>> {
-    params.members.get("reason").and_then(text)
-}
-
-/// A string or a number.
-fn is_id(raw: &RawValue) -> bool {
-    raw.get().starts_with(|first: char| first == '"' || first == '-' || first.is_ascii_digit())
 }
 
 /// How severe a log message is; the most severe is the greatest.
@@ -137,37 +94,9 @@ mod tests {
     }
 
     #[test]
-    fn progress_keeps_its_token() {
-        let token = |params| with(params, |params| progress_token(params).map(|raw| raw.get().to_owned()));
-        assert_eq!(
-            token(r#"{"_meta":{"progressToken":12345678901234567890123}}"#).as_deref(),
-            Some("12345678901234567890123")
-        );
-        assert_eq!(token(r#"{"_meta":{"progressToken":"a\u0062"}}"#).as_deref(), Some(r#""a\u0062""#));
-        for none in
-            ["{}", r#"{"progressToken":1}"#, r#"{"_meta":{"progressToken":null}}"#, r#"{"_meta":{"progressToken":{}}}"#]
-        {
-            assert_eq!(token(none), None, "{none}");
-        }
+    fn progress_keeps_its_members() {
         let params = r#"{"progressToken":7,"progress":1e400,"message":"m"}"#;
-        assert_eq!(with(params, |params| progress_of(params).map(|raw| raw.get().to_owned())).as_deref(), Some("7"));
         assert_eq!(restore_progress(params, r#""t""#), r#"{"progressToken":"t","progress":1e400,"message":"m"}"#);
-        let json = r#"{"_meta":{"progressToken":1,"k":2},"name":"t"}"#;
-        let edited = Edit::parse(json).expect("an object").progress_token("\"b\"").to_json();
-        assert_eq!(edited, r#"{"_meta":{"progressToken":"b","k":2},"name":"t"}"#);
-    }
-
-    #[test]
-    fn cancellations() {
-        assert_eq!(
-            cancelled("1", Some("a \"reason\"\n")),
-            r#"{"jsonrpc":"2.0","method":"notifications/cancelled","params":{"requestId":1,"reason":"a \"reason\"\n"}}"#
-        );
-        let message = cancelled(r#""x""#, None);
-        let Ok(Message::Notification(read)) = Message::parse(message.as_bytes()) else { panic!("{message}") };
-        assert_eq!(cancelled_id(&read.params).map(RawValue::get), Some(r#""x""#));
-        assert_eq!(cancelled_reason(&read.params), None);
-        assert!(with(r#"{"requestId":null}"#, |params| cancelled_id(params).is_none()));
     }
 
     #[test]
@@ -194,23 +123,13 @@ mod tests {
         ] {
             assert_eq!(place(method), expected, "{method}");
         }
-        assert!(reaches_server("notifications/vendor"));
-        assert!(!reaches_server("notifications/initialized"));
     }
 
     proptest! {
         #[test]
         fn no_text_panics(json in r#"[\[\]{}":,a-z0-9\\. -]{0,120}"#) {
             let restored = restore_progress(&json, "1");
-            prop_assert!(with(&restored, |params| progress_of(params).is_some()));
-        }
-
-        #[test]
-        fn reasons_survive(reason in "\\PC{0,40}") {
-            let message = cancelled("1", Some(&reason));
-            let Ok(Message::Notification(read)) = Message::parse(message.as_bytes()) else { panic!("{message}") };
-            let said = cancelled_reason(&read.params);
-            prop_assert_eq!(said.as_deref(), Some(reason.as_str()));
+            prop_assert!(with(&restored, |params| params.members.get("progressToken").is_some_and(|token| token.get() == "1")));
         }
     }
 }

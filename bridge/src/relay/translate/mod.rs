@@ -4,7 +4,6 @@
 //! numbers beyond 64 bits, unknown members and their order survive.
 
 pub mod capabilities;
-pub mod edit;
 pub mod errors;
 pub mod input;
 pub mod messages;
@@ -12,15 +11,6 @@ pub mod requests;
 pub mod results;
 pub mod subscriptions;
 mod tools;
-
-/// The key of a request's `_meta` that names the client's software.
-pub const CLIENT_INFO_KEY: &str = "io.modelcontextprotocol/clientInfo";
-/// The key of a request's `_meta` that asks for log messages.
-pub const LOG_LEVEL_KEY: &str = "io.modelcontextprotocol/logLevel";
-/// The key of a result's `_meta` that names the server's software.
-pub const SERVER_INFO_KEY: &str = "io.modelcontextprotocol/serverInfo";
-/// The key of a notification's `_meta` that names the subscription it belongs to.
-pub const SUBSCRIPTION_KEY: &str = "io.modelcontextprotocol/subscriptionId";
 
 /// Who we say we are where a peer of the client's or the server's does not say who it is.
 pub(crate) const OURSELVES: &str = concat!(r#"{"name":"mcp-bridge","version":""#, env!("CARGO_PKG_VERSION"), r#""}"#);

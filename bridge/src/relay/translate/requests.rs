@@ -1,13 +1,10 @@
-//! Requests: their parameters in the other era, and which methods have another era to go to.
+//! Requests: which methods have another era to go to, and what makes one a retry of another.
 
 use mcp_calculator::server::Era;
 use sha2::{Digest as _, Sha256};
 
-use super::{
-    capabilities::canonical,
-    edit::{Edit, Envelope},
-};
-use crate::message::{Params, Request};
+use super::capabilities::canonical;
+use crate::message::Request;
 
 /// What becomes of a request when client and server are of different eras.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,24 +34,6 @@ pub fn route(client: Era, method: &str) -> Route {
         }
         _ => Route::Forward,
     }
-}
-
-/// A modern client's parameters for a legacy server ([`Edit::for_legacy`]).
-pub fn legacy_params(params: &Params<'_>) -> String {
-    Edit::new(params).for_legacy().to_json()
-}
-
-/// A legacy client's parameters for a modern server ([`Edit::for_modern`]).
-///
-/// `capabilities` and `client_info` are JSON objects, `log_level` is a level's name.
-pub fn modern_params(
-    params: &Params<'_>,
-    capabilities: &str,
-    client_info: Option<&str>,
-    log_level: Option<&str>,
-) -> String {
-    let envelope = Envelope { capabilities, client_info, log_level };
-    Edit::new(params).for_modern(&envelope).to_json()
 }
 
 /// Names what has to be equal between a request and its retry: the method and the parameters, except
@@ -97,40 +76,6 @@ mod tests {
             Ok(Message::Request(request)) => then(&request),
             other => panic!("{params}: {other:?}"),
         }
-    }
-
-    const ENVELOPE: &str = r#""io.modelcontextprotocol/protocolVersion":"2026-07-28","io.modelcontextprotocol/clientCapabilities":{},"io.modelcontextprotocol/clientInfo":{"name":"a"},"io.modelcontextprotocol/logLevel":"info""#;
-
-    #[test]
-    fn legacy_servers_get_no_envelope() {
-        for (params, expected) in [
-            (format!(r#"{{"_meta":{{{ENVELOPE}}}}}"#), "{}"),
-            (
-                format!(
-                    r#"{{"name":"t","_meta":{{"progressToken":1,{ENVELOPE},"x/y":1e400}},"arguments":{{"n":1.0}}}}"#
-                ),
-                r#"{"name":"t","arguments":{"n":1.0},"_meta":{"progressToken":1,"x/y":1e400}}"#,
-            ),
-            (r#"{"inputResponses":{"a":{}},"cursor":null,"requestState":"s"}"#.to_owned(), r#"{"cursor":null}"#),
-            ("{\"_meta\":{}}".to_owned(), "{\"_meta\":{}}"),
-        ] {
-            assert_eq!(with("tools/call", &params, |request| legacy_params(&request.params)), expected, "{params}");
-        }
-    }
-
-    #[test]
-    fn modern_servers_get_the_envelope_that_the_bridge_vouches_for() {
-        let translated = |params: &str, info, level| {
-            with("tools/call", params, |request| modern_params(&request.params, r#"{"roots":{}}"#, info, level))
-        };
-        assert_eq!(
-            translated(r#"{"a":1e400}"#, Some(r#"{"name":"c","version":"1"}"#), Some("debug")),
-            r#"{"a":1e400,"_meta":{"io.modelcontextprotocol/protocolVersion":"2026-07-28","io.modelcontextprotocol/clientCapabilities":{"roots":{}},"io.modelcontextprotocol/clientInfo":{"name":"c","version":"1"},"io.modelcontextprotocol/logLevel":"debug"}}"#
-        );
-        assert_eq!(
-            translated(&format!(r#"{{"_meta":{{"progressToken":"p",{ENVELOPE}}}}}"#), None, None),
-            r#"{"_meta":{"progressToken":"p","io.modelcontextprotocol/protocolVersion":"2026-07-28","io.modelcontextprotocol/clientCapabilities":{"roots":{}}}}"#
-        );
     }
 
     #[test]

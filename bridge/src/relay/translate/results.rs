@@ -2,11 +2,10 @@
 
 use std::borrow::Cow;
 
-use super::{
-    SERVER_INFO_KEY,
-    capabilities::is_implementation,
+use super::{capabilities::is_implementation, tools};
+use crate::{
     edit::{Edit, is_absent},
-    tools,
+    era::SERVER_INFO_KEY,
 };
 
 /// A legacy server's result as a modern one: `resultType`, for lists and resources how long it may

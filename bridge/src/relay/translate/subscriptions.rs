@@ -5,12 +5,12 @@ use std::{borrow::Cow, collections::HashSet};
 
 use serde_json::value::RawValue;
 
-use super::{
-    SUBSCRIPTION_KEY,
-    capabilities::declares,
+use super::capabilities::declares;
+use crate::{
     edit::{Edit, Envelope},
+    era::SUBSCRIPTION_KEY,
+    message::{Object, Params, quoted, text},
 };
-use crate::message::{Object, Params, quoted, text};
 
 /// Which notifications one subscription wants, or gets.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -162,11 +162,6 @@ pub fn unsubscribed(params: &str) -> String {
     Edit::parse(params).unwrap_or_default().meta_remove(SUBSCRIPTION_KEY).to_json()
 }
 
-/// The subscription that a modern server's notification belongs to, if to any.
-pub fn subscription_of<'p>(params: &Params<'p>) -> Option<&'p RawValue> {
-    params.meta.get(SUBSCRIPTION_KEY)
-}
-
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -242,10 +237,6 @@ mod tests {
         assert_eq!(
             modern,
             r#"{"uri":"a","n":1e400,"_meta":{"io.modelcontextprotocol/subscriptionId":12345678901234567890123}}"#
-        );
-        assert_eq!(
-            with(&modern, |params| subscription_of(params).map(|id| id.get().to_owned())).as_deref(),
-            Some("12345678901234567890123")
         );
         assert_eq!(unsubscribed(&modern), r#"{"uri":"a","n":1e400}"#);
         assert_eq!(

@@ -3,7 +3,7 @@
 
 use serde_json::value::RawValue;
 
-use super::edit::Edit;
+use crate::edit::Edit;
 
 /// Fits a result of `tools/list`.
 ///

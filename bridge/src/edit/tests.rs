@@ -53,6 +53,54 @@ fn a_client_cannot_say_who_it_is() {
     assert_eq!(edited(Some(r#"{"sub":"a"}"#)), r#"{"_meta":{"mcp-bridge/identity":{"sub":"a"}}}"#);
 }
 
+fn edited(params: &str, edit: impl FnOnce(&mut Edit<'_>) -> String) -> String {
+    let message = format!(r#"{{"jsonrpc":"2.0","id":1,"method":"m","params":{params}}}"#);
+    match Message::parse(message.as_bytes()) {
+        Ok(Message::Request(request)) => edit(&mut Edit::new(&request.params)),
+        other => panic!("{params}: {other:?}"),
+    }
+}
+
+const ENVELOPE: &str = r#""io.modelcontextprotocol/protocolVersion":"2026-07-28","io.modelcontextprotocol/clientCapabilities":{},"io.modelcontextprotocol/clientInfo":{"name":"a"},"io.modelcontextprotocol/logLevel":"info""#;
+
+#[test]
+fn legacy_servers_get_no_envelope() {
+    for (params, expected) in [
+        (format!(r#"{{"_meta":{{{ENVELOPE}}}}}"#), "{}"),
+        (
+            format!(r#"{{"name":"t","_meta":{{"progressToken":1,{ENVELOPE},"x/y":1e400}},"arguments":{{"n":1.0}}}}"#),
+            r#"{"name":"t","arguments":{"n":1.0},"_meta":{"progressToken":1,"x/y":1e400}}"#,
+        ),
+        (r#"{"inputResponses":{"a":{}},"cursor":null,"requestState":"s"}"#.to_owned(), r#"{"cursor":null}"#),
+        ("{\"_meta\":{}}".to_owned(), "{\"_meta\":{}}"),
+    ] {
+        assert_eq!(edited(&params, |edit| edit.for_legacy().to_json()), expected, "{params}");
+    }
+}
+
+#[test]
+fn modern_servers_get_the_envelope_that_the_bridge_vouches_for() {
+    let translated = |params: &str, client_info, log_level| {
+        let envelope = Envelope { capabilities: r#"{"roots":{}}"#, client_info, log_level };
+        edited(params, |edit| edit.for_modern(&envelope).to_json())
+    };
+    assert_eq!(
+        translated(r#"{"a":1e400}"#, Some(r#"{"name":"c","version":"1"}"#), Some("debug")),
+        r#"{"a":1e400,"_meta":{"io.modelcontextprotocol/protocolVersion":"2026-07-28","io.modelcontextprotocol/clientCapabilities":{"roots":{}},"io.modelcontextprotocol/clientInfo":{"name":"c","version":"1"},"io.modelcontextprotocol/logLevel":"debug"}}"#
+    );
+    assert_eq!(
+        translated(&format!(r#"{{"_meta":{{"progressToken":"p",{ENVELOPE}}}}}"#), None, None),
+        r#"{"_meta":{"progressToken":"p","io.modelcontextprotocol/protocolVersion":"2026-07-28","io.modelcontextprotocol/clientCapabilities":{"roots":{}}}}"#
+    );
+}
+
+#[test]
+fn a_progress_token_is_replaced_in_its_place() {
+    let json = r#"{"_meta":{"progressToken":1,"k":2},"name":"t"}"#;
+    let edited = Edit::parse(json).expect("an object").progress_token("\"b\"").to_json();
+    assert_eq!(edited, r#"{"_meta":{"progressToken":"b","k":2},"name":"t"}"#);
+}
+
 proptest! {
     #[test]
     fn no_text_panics(json in r#"[\[\]{}":,a-z0-9_\\. -]{0,120}"#) {

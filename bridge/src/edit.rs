@@ -4,8 +4,10 @@ use std::borrow::Cow;
 
 use mcp_calculator::server::{CAPABILITIES_KEY, MODERN_VERSION, VERSION_KEY};
 
-use super::{CLIENT_INFO_KEY, LOG_LEVEL_KEY};
-use crate::message::{IDENTITY_KEY, Object, Params, quoted};
+use crate::{
+    era::{CLIENT_INFO_KEY, LOG_LEVEL_KEY},
+    message::{IDENTITY_KEY, Object, Params, quoted},
+};
 
 /// A JSON object being changed; members that nobody touches keep their text and their order.
 ///
@@ -176,7 +178,7 @@ pub struct Envelope<'e> {
 }
 
 /// Whether a member counts as absent: peers write `null` for what they do not have.
-pub(super) fn is_absent(json: Option<&str>) -> bool {
+pub(crate) fn is_absent(json: Option<&str>) -> bool {
     json.is_none_or(|json| json == "null")
 }
 
