@@ -254,6 +254,17 @@ fn translated_error(error: &str, translated: Translated) -> String {
     edit.to_json()
 }
 
+/// What a legacy server says of itself, to clients that share it: without tasks, which it would show to
+/// all of them.
+fn without_tasks(initialized: &Bytes) -> Bytes {
+    let stripped = || {
+        let mut result = Edit::parse(std::str::from_utf8(initialized).ok()?)?;
+        let capabilities = Edit::parse(result.get("capabilities")?)?.remove("tasks").to_json();
+        Some(result.set("capabilities", capabilities).to_json().into())
+    };
+    stripped().unwrap_or_else(|| initialized.clone())
+}
+
 impl Backend for Command {
     fn call<'a>(&'a self, call: Call<'a>) -> BoxFuture<'a, Reply> {
         let request = Modern::of(&call);
@@ -339,5 +350,21 @@ impl Backend for Command {
             self.0.tasks.wait().await;
         }
         .boxed()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_shared_server_does_not_show_its_tasks() {
+        for (said, told) in [
+            (r#"{"capabilities":{"tools":{},"tasks":{"list":{}}},"x":1}"#, r#"{"capabilities":{"tools":{}},"x":1}"#),
+            (r#"{"capabilities":{"tools":{}}}"#, r#"{"capabilities":{"tools":{}}}"#),
+            ("{}", "{}"),
+        ] {
+            assert_eq!(without_tasks(&Bytes::from_static(said.as_bytes())), told);
+        }
     }
 }

@@ -86,6 +86,7 @@ impl Served {
         match (&eras.modern, request.ask.method.as_str()) {
             (_, "subscriptions/listen") => self.listen(&eras, &request, &out).await,
             (Some(result), "server/discover") => out.served(&Ok(result.clone())).await,
+            (Some(_), method) if is_foreign(method) => out.error(METHOD_NOT_FOUND, &not_found(method)).await,
             (Some(_), _) => self.pass(&request, &out).await,
             (None, "server/discover") => match self.translated_discover(&eras) {
                 Some(result) => out.served(&Ok(result)).await,
@@ -93,9 +94,7 @@ impl Served {
             },
             (None, method) => match route(Era::Modern, method) {
                 Route::Forward => self.translated(request, &out).await,
-                Route::Bridge | Route::Unknown => {
-                    out.error(METHOD_NOT_FOUND, &format!("Method not found: {}", shown(method))).await;
-                }
+                Route::Bridge | Route::Unknown => out.error(METHOD_NOT_FOUND, &not_found(method)).await,
             },
         }
     }
@@ -378,6 +377,17 @@ impl Modern {
     }
 }
 
+/// Whether a method belongs to the legacy era alone. A server of both eras must not hear it from a modern
+/// client: by `initialize` it may change its era, for everybody who shares it.
+fn is_foreign(method: &str) -> bool {
+    // Those are an extension of the modern era, too.
+    !method.starts_with("tasks/") && route(Era::Modern, method) == Route::Unknown
+}
+
+pub(super) fn not_found(method: &str) -> String {
+    format!("Method not found: {}", shown(method))
+}
+
 /// Has a legacy server log from this level on. One that cannot says so to nobody: the client has
 /// asked for messages, not for an answer.
 async fn set_level(child: &Child, level: LogLevel) {
@@ -391,5 +401,20 @@ async fn set_level(child: &Child, level: LogLevel) {
     let params = level.set_level_params();
     if let Ok(mut exchange) = child.link().request(outgoing, |_| Some(params)).await {
         while let Event::Note(_) = exchange.next().await {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_modern_client_changes_the_era_of_a_server() {
+        for method in ["initialize", "ping", "logging/setLevel", "resources/subscribe", "resources/unsubscribe"] {
+            assert!(is_foreign(method), "{method}");
+        }
+        for method in ["tools/call", "tasks/get", "tasks/update", "vendor/method", "server/discover"] {
+            assert!(!is_foreign(method), "{method}");
+        }
     }
 }

@@ -67,7 +67,11 @@ pub(super) async fn open(served: &Arc<Served>, call: Call<'_>) -> Opened {
     let started = tokio::time::timeout(call.timeout, native.start()).await;
     let reply = match started {
         Ok(Ok((seat, outcome))) => {
-            let outcome = if served.is_shared() { outcome.map(|result| agreed(&call, result)) } else { outcome };
+            let outcome = if served.is_shared() {
+                outcome.map(|result| agreed(&call, &super::without_tasks(&result)))
+            } else {
+                outcome
+            };
             *native.child.lock().await = Some(seat);
             Answered::Served(Answer::served(id, &outcome))
         }
@@ -81,11 +85,11 @@ pub(super) async fn open(served: &Arc<Served>, call: Call<'_>) -> Opened {
 
 /// A shared server has been initialised once; a client that asked for another version gets that one,
 /// because what later versions added is optional.
-fn agreed(call: &Call<'_>, result: Bytes) -> Bytes {
+fn agreed(call: &Call<'_>, result: &Bytes) -> Bytes {
     let asked = requested_version(&call.request.params);
     let version = asked.filter(|asked| LEGACY_VERSIONS.contains(&asked.as_ref()));
-    let Some(version) = version else { return result };
-    let edit = std::str::from_utf8(&result).ok().and_then(Edit::parse);
+    let Some(version) = version else { return result.clone() };
+    let edit = std::str::from_utf8(result).ok().and_then(Edit::parse);
     edit.map_or(result.clone(), |mut edit| edit.set("protocolVersion", quoted(&version)).to_json().into())
 }
 
@@ -192,6 +196,10 @@ impl Native {
         };
         if self.served.is_shared() {
             match (request.method.as_str(), uri) {
+                // Tasks of all sessions are in one list, which is nobody's to see.
+                (method, _) if method.starts_with("tasks/") => {
+                    return out.error(crate::message::METHOD_NOT_FOUND, &super::modern::not_found(method)).await;
+                }
                 // The level of one would be the level of all, and nobody gets these messages.
                 ("logging/setLevel", _) => return out.served(&Ok(Bytes::from_static(b"{}"))).await,
                 ("resources/subscribe", Some(uri)) => return self.subscribe(&child, uri, out).await,
