@@ -95,6 +95,8 @@ struct Served {
 
 impl Command {
     /// Serves a command; its first process is started at once. Must be called in a tokio runtime.
+    ///
+    /// Its end is that of all the undertaker's processes; who owns the undertaker closes it after that.
     pub fn new(settings: Settings, undertaker: Undertaker) -> Self {
         let shared = settings.isolation == Isolation::Shared;
         let tasks = TaskTracker::new();
@@ -241,6 +243,9 @@ impl Served {
     }
 }
 
+/// How long after the last process is killed the work for it may take to end.
+const STRAGGLERS_WITHIN: Duration = Duration::from_secs(5);
+
 /// How long the first look at the tools may take; it is only needed for headers.
 const TOOLS_WITHIN: Duration = Duration::from_secs(5);
 
@@ -345,9 +350,13 @@ impl Backend for Command {
             self.0.pool.close();
             self.0.parking.clear();
             self.0.kept.clear();
-            self.0.undertaker.close(self.0.stop_within).await;
+            // What still holds a process must not keep it.
+            self.0.undertaker.end();
             self.0.tasks.close();
-            self.0.tasks.wait().await;
+            let (server, by) = (self.0.children.name(), self.0.stop_within + STRAGGLERS_WITHIN);
+            if tokio::time::timeout(by, self.0.tasks.wait()).await.is_err() {
+                tracing::warn!(server, tasks = self.0.tasks.len(), "some work for a server does not end; it is left");
+            }
         }
         .boxed()
     }
