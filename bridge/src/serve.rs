@@ -15,7 +15,7 @@ use crate::{
         in_process::{self, InProcess},
     },
     config::{
-        Auth, Config, Limits, Loaded, LogFormat,
+        Auth, Config, Loaded, LogFormat,
         server::{self as server_settings, Served, Server, Variable},
     },
     http::{
@@ -261,7 +261,7 @@ fn site(
             verifier,
             policy,
             relay: Relay::new(
-                backend(server, &config.limits, undertaker, metrics),
+                backend(server, config, undertaker, metrics),
                 config.limits.request_timeout,
                 config.limits.keep_alive,
             ),
@@ -287,7 +287,7 @@ fn shown_name(server: &Server) -> &str {
 }
 
 /// What answers the permitted requests of `server`.
-fn backend(server: &Server, limits: &Limits, undertaker: &Undertaker, metrics: &Arc<Metrics>) -> Arc<dyn Backend> {
+fn backend(server: &Server, config: &Config, undertaker: &Undertaker, metrics: &Arc<Metrics>) -> Arc<dyn Backend> {
     let Served::Command(command) = &server.served else { return Arc::new(InProcess) };
     let settings = command::Settings {
         program: program(&server.name, command),
@@ -295,8 +295,9 @@ fn backend(server: &Server, limits: &Limits, undertaker: &Undertaker, metrics: &
         pool: command.pool,
         pool_idle: command.pool_idle,
         max_children: command.max_children,
+        tell_apart: !matches!(config.auth, Auth::None),
         start_timeout: command.start_timeout,
-        idle: limits.session_idle,
+        idle: config.limits.session_idle,
         metrics: Arc::clone(metrics),
     };
     Arc::new(command::Command::new(settings, undertaker.clone()))

@@ -106,3 +106,13 @@ fn a_session_for_which_there_was_no_room_leaves_no_process() {
         rig.wait_for_processes(1);
     }
 }
+
+/// Without authorization everybody is the same user, who has nobody to leave a place to.
+#[test]
+fn the_only_user_gets_all_processes() {
+    let rig = Rig::without_authorization(|line| line.flag("--max-children", "4").flag("--pool", "0"));
+    rig.wait_until_ready();
+    let _held: Vec<Vec<Connection>> = [2, 4].map(|then| hold(&rig, "anybody", then)).into();
+    let text = "Internal error: the server behind this bridge is used by too many clients now";
+    assert_eq!(refused(&rig.modern("anybody").call("count", &json!({}))), text);
+}

@@ -200,10 +200,12 @@ struct Trouble {
 }
 
 impl Children {
+    #[expect(clippy::too_many_arguments, reason = "each says something else, and there is one caller")]
     pub(super) fn new(
         program: Program,
         start_timeout: Duration,
         max: usize,
+        tell_apart: bool,
         shared: bool,
         undertaker: Undertaker,
         tasks: TaskTracker,
@@ -216,7 +218,8 @@ impl Children {
             tasks,
             shared,
             slots: Arc::new(Semaphore::new(max)),
-            share: max.div_ceil(2),
+            // Who is everybody has the places of all.
+            share: if tell_apart { max.div_ceil(2) } else { usize::MAX },
             shares: Arc::default(),
             trouble: Mutex::new(None),
             metrics,

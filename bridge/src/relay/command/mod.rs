@@ -65,6 +65,8 @@ pub struct Settings {
     pub pool_idle: Duration,
     /// Processes at once.
     pub max_children: usize,
+    /// Whether principals are told apart, and each is bounded for the sake of the others.
+    pub tell_apart: bool,
     /// How long a process may take until it answers.
     pub start_timeout: Duration,
     /// How long a process that belongs to one user is kept without use.
@@ -105,6 +107,7 @@ impl Command {
             settings.program,
             settings.start_timeout,
             settings.max_children,
+            settings.tell_apart,
             shared,
             undertaker.clone(),
             tasks.clone(),
