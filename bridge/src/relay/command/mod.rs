@@ -119,7 +119,7 @@ impl Command {
             pool: Arc::new(Pool::new(Arc::clone(&children), size, settings.pool_idle, tasks.clone())),
             children,
             kept: Kept::new(settings.idle),
-            parking: Parking::default(),
+            parking: Parking::new(settings.tell_apart),
             tasks,
             undertaker,
             stop_within,
@@ -208,7 +208,12 @@ impl Served {
 
     /// A child that is the owner's alone.
     async fn take_child(&self, owner: &Owner, caller: &VerifiedToken, kind: &Kind) -> Result<Child, StartError> {
-        let taken = self.pool.take(kind, owner.principal(), &ask::environment(caller)).await;
+        let (principal, environment) = (owner.principal(), ask::environment(caller));
+        let take = || self.pool.take(kind, &principal, &environment, || _ = self.parking.give_up_server(None));
+        let mut taken = take().await;
+        if matches!(taken, Err(StartError::Share { .. })) && self.parking.give_up_server(Some(&principal)) {
+            taken = take().await;
+        }
         if matches!(taken, Err(StartError::Failed { .. })) && self.children.trouble().is_none() {
             self.look_again().await;
         }

@@ -13,7 +13,7 @@ use super::{
     listen,
     opening::{Eras, Opening},
     out::Out,
-    parked::{Parked, new_state},
+    parked::{NotTaken, Parked, new_state},
 };
 use crate::{
     backend::{
@@ -116,9 +116,10 @@ impl Served {
     /// Modern client, modern server: passes straight through.
     async fn pass(&self, request: &Modern, out: &Out) {
         let ask = &request.ask;
-        let parked = request.state.as_ref().and_then(|state| self.parking.take(state, &ask.owner));
+        let is_server = |parked: &Parked| matches!(parked, Parked::Server(_));
+        let parked = request.state.as_ref().map(|state| self.parking.take_if(state, &ask.owner, is_server));
         let child = match parked {
-            Some(Parked::Server(child)) if child.link().end().is_none() => child,
+            Some(Ok(Parked::Server(child))) if child.link().end().is_none() => child,
             _ => match self.child_for(&ask.owner, &ask.caller, &Kind::Modern).await {
                 Ok(child) => child,
                 Err(error) => return self.unavailable(out, &error).await,
@@ -287,18 +288,20 @@ impl Served {
 
     /// Takes up the call that has waited for this retry. `None` when the client has been answered.
     async fn resume(&self, state: &str, request: &Modern, out: &Out) -> Option<(Arc<Child>, Exchange)> {
-        let parked = self.parking.take(state, &request.ask.owner);
-        let Some(Parked::Call { exchange, child, mut questions, fingerprint }) = parked else {
-            out.error(INVALID_PARAMS, "Invalid params: `requestState` is unknown or has expired; begin anew").await;
-            return None;
+        // Whoever holds the state may still send the right retry after a wrong one.
+        let is_it =
+            |parked: &Parked| matches!(parked, Parked::Call { fingerprint, .. } if *fingerprint == request.fingerprint);
+        let (exchange, child, mut questions) = match self.parking.take_if(state, &request.ask.owner, is_it) {
+            Ok(Parked::Call { exchange, child, questions, .. }) => (exchange, child, questions),
+            Err(NotTaken::Another) => {
+                out.error(INVALID_PARAMS, "Invalid params: `requestState` belongs to another request").await;
+                return None;
+            }
+            Ok(Parked::Server(_)) | Err(NotTaken::Unknown) => {
+                out.error(INVALID_PARAMS, "Invalid params: `requestState` is unknown or has expired; begin anew").await;
+                return None;
+            }
         };
-        if fingerprint != request.fingerprint {
-            // Whoever holds the state may still send the right retry.
-            let parked = Parked::Call { exchange, child, questions, fingerprint };
-            self.parking.park(state.to_owned(), request.ask.owner.clone(), parked);
-            out.error(INVALID_PARAMS, "Invalid params: `requestState` belongs to another request").await;
-            return None;
-        }
         let answers = format!(r#"{{"inputResponses":{}}}"#, request.answers.as_deref().unwrap_or("{}"));
         let answers = serde_json::from_str::<&RawValue>(&answers).ok();
         let params = Params::parse(&request.ask.method, answers).unwrap_or_default();

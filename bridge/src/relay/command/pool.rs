@@ -58,17 +58,19 @@ impl Pool {
     }
 
     /// A child of this kind for `principal`: a ready one, else a new one, to which `identity` is
-    /// said. Waits for a place while there is none. Cancel-safe.
+    /// said. Waits for a place while there is none; `make_room` is called if none that is ready could
+    /// make room. Cancel-safe.
     ///
     /// # Errors
     /// [`StartError`]
     pub(super) async fn take(
         self: &Arc<Self>,
         kind: &Kind,
-        principal: Principal,
+        principal: &Principal,
         identity: &[(&'static str, String)],
+        make_room: impl FnOnce(),
     ) -> Result<Child, StartError> {
-        let share = self.children.share_of(&principal).await?;
+        let share = self.children.share_of(principal).await?;
         let ready = {
             let mut state = self.lock();
             state.last_use = Instant::now();
@@ -83,7 +85,11 @@ impl Pool {
             None => match self.children.start_as(kind, identity, false).await {
                 Err(StartError::Full { .. }) => {
                     // Children that wait for others make room for one that is needed.
-                    drop(self.lock().ready.pop());
+                    let least = self.lock().ready.pop();
+                    if least.is_none() {
+                        make_room();
+                    }
+                    drop(least);
                     self.children.start_as(kind, identity, true).await?
                 }
                 started => started?,
