@@ -39,6 +39,10 @@ const BACK_OFF_MAX: Duration = Duration::from_secs(30);
 /// How long a request waits for a place: by then it is kinder to tell the client.
 const PLACE_PATIENCE: Duration = Duration::from_secs(10);
 
+/// A longer description of a client's capabilities is not remembered, nor is a child that was opened with
+/// it: no client needs as much, and memory would be what anybody can fill.
+const PROFILE_KEPT_MAX: usize = 4096;
+
 /// As what a child is opened.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) enum Kind {
@@ -57,8 +61,13 @@ impl Kind {
     }
 
     /// Whether what a client says about itself is in it.
-    fn is_a_clients_own(&self) -> bool {
+    pub(super) fn is_a_clients_own(&self) -> bool {
         matches!(self, Self::Legacy(_)) && *self != Self::legacy("{}")
+    }
+
+    /// Whether a child of this kind may be kept for later requests.
+    pub(super) fn can_be_kept(&self) -> bool {
+        !matches!(self, Self::Legacy(profile) if profile.len() > PROFILE_KEPT_MAX)
     }
 }
 

@@ -194,11 +194,11 @@ impl Served {
     /// A child for one request: the owner's, everybody's, or one that is used for nothing else.
     async fn child_for(&self, owner: &Owner, caller: &VerifiedToken, kind: &Kind) -> Result<Arc<Child>, StartError> {
         match self.isolation {
-            Isolation::Request => self.take_child(owner, caller, kind).await.map(Arc::new),
-            Isolation::Session => {
+            Isolation::Session if kind.can_be_kept() => {
                 let key = (Some(owner.clone()), kind.clone());
                 self.kept.get(key, || self.take_child(owner, caller, kind)).await
             }
+            Isolation::Request | Isolation::Session => self.take_child(owner, caller, kind).await.map(Arc::new),
             Isolation::Shared => {
                 let key = (None, kind.clone());
                 self.kept.get(key, || self.children.start_as(kind, &[], true)).await
