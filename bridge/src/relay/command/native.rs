@@ -265,7 +265,7 @@ impl Native {
         let uris: Vec<String> = lock(&self.subscriptions).keys().cloned().collect();
         for uri in uris {
             // What it refuses now is not heard of any more, as if it had never changed.
-            let subscription = Subscription::begin(child, &uri, &self.served.tasks).await;
+            let subscription = Subscription::begin(child, &uri, None, &self.served.tasks).await;
             let mut subscriptions = lock(&self.subscriptions);
             let earlier = subscriptions.remove(&uri);
             subscriptions.extend(subscription.map(|subscription| (uri, subscription)));
@@ -274,7 +274,7 @@ impl Native {
     }
 
     async fn subscribe(&self, child: &Arc<Child>, uri: String, out: &Out) {
-        match Subscription::begin(child, &uri, &self.served.tasks).await {
+        match Subscription::begin(child, &uri, None, &self.served.tasks).await {
             Some(subscription) => {
                 self.is_interested_in(&uri);
                 // An earlier one of the same resource is counted no more.
