@@ -228,14 +228,19 @@ impl Served {
                     }
                 }
                 Event::Answer(Ok(result)) => {
+                    refuse_all(&child, &questions).await;
                     self.seen_result(method, &result);
                     return match self.complete(method, &child, &result) {
                         Some(result) => out.served(&Ok(result.into())).await,
                         None => out.error(INTERNAL_ERROR, "Internal error: the server's result is not an object").await,
                     };
                 }
-                Event::Answer(Err(error)) => return self.modern_failure(request, &error, out).await,
+                Event::Answer(Err(error)) => {
+                    refuse_all(&child, &questions).await;
+                    return self.modern_failure(request, &error, out).await;
+                }
                 Event::Closed => {
+                    refuse_all(&child, &questions).await;
                     return out.error(INTERNAL_ERROR, "Internal error: the server gave the request up").await;
                 }
                 Event::Lost(ended) => return out.lost(&ended).await,
@@ -377,6 +382,14 @@ impl Modern {
         let params = notice.params.as_deref().and_then(|params| std::str::from_utf8(params).ok())?;
         let params = Some(restore_progress(params, self.ask.progress_token.as_deref()?).into());
         Some(Notice { params, ..notice })
+    }
+}
+
+/// Answers what a server has asked and does not wait for any more: it may be kept, and would count the
+/// questions as open for ever.
+async fn refuse_all(child: &Child, questions: &[(String, Asked)]) {
+    for (_, asked) in questions {
+        let _ = child.link().refuse(asked, "the request is over").await;
     }
 }
 
