@@ -43,10 +43,10 @@ use crate::{
     },
     config::server::Isolation,
     era::{EnvelopeError, Value},
-    message::{INTERNAL_ERROR, Request},
+    message::{INTERNAL_ERROR, Request, shown},
     relay::{
         owner::Owner,
-        param_headers::ToolHeaders,
+        param_headers::{InvalidTool, ToolHeaders},
         translate::{capabilities::discover_result, edit::Edit, errors::Translated},
     },
     telemetry::metrics::Metrics,
@@ -232,7 +232,11 @@ impl Served {
     }
 
     fn learn_tools(&self, result: &str) {
-        self.tools.write().unwrap_or_else(PoisonError::into_inner).add_page(result);
+        let invalid = self.tools.write().unwrap_or_else(PoisonError::into_inner).add_page(result);
+        for InvalidTool { name, reason } in invalid {
+            let (server, tool) = (self.children.name(), shown(&name));
+            tracing::debug!(server, %tool, reason, "the headers of a tool are not looked at");
+        }
     }
 
     fn not_started(&self, id: &str, error: &StartError) -> Answered {
