@@ -17,7 +17,8 @@ use tracing::warn;
 
 use super::{
     ear::Ear,
-    opening::{self, Opening},
+    kind::{Kind, Opening},
+    opening,
     shares::{Holding, Shares, Using},
 };
 use crate::{
@@ -25,7 +26,7 @@ use crate::{
         child::{Program, Undertaker},
         link::{Audience, Link, Listener},
     },
-    relay::{owner::Principal, translate::capabilities::profile},
+    relay::owner::Principal,
     telemetry::{
         labels::{ChildSource, ChildStart},
         metrics::Metrics,
@@ -38,38 +39,6 @@ const BACK_OFF_MAX: Duration = Duration::from_secs(30);
 
 /// How long a request waits for a place: by then it is kinder to tell the client.
 const PLACE_PATIENCE: Duration = Duration::from_secs(10);
-
-/// A longer description of a client's capabilities is not remembered, nor is a child that was opened with
-/// it: no client needs as much, and memory would be what anybody can fill.
-const PROFILE_KEPT_MAX: usize = 4096;
-
-/// As what a child is opened.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub(super) enum Kind {
-    /// It has answered `server/discover`.
-    Modern,
-    /// It was initialised for clients with these capabilities, in canonical spelling.
-    Legacy(Arc<str>),
-    /// It has not heard anything yet: a legacy client will initialise it.
-    Blank,
-}
-
-impl Kind {
-    /// A legacy server for clients with these capabilities.
-    pub(super) fn legacy(capabilities: &str) -> Self {
-        Self::Legacy(profile(capabilities).into())
-    }
-
-    /// Whether what a client says about itself is in it.
-    pub(super) fn is_a_clients_own(&self) -> bool {
-        matches!(self, Self::Legacy(_)) && *self != Self::legacy("{}")
-    }
-
-    /// Whether a child of this kind may be kept for later requests.
-    pub(super) fn can_be_kept(&self) -> bool {
-        !matches!(self, Self::Legacy(profile) if profile.len() > PROFILE_KEPT_MAX)
-    }
-}
 
 /// A child that is ready for use. Dropping it ends it.
 pub(super) struct Child {

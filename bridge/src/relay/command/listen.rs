@@ -10,10 +10,10 @@ use tracing::debug;
 use super::{
     Served,
     ask::{self, Ask},
-    children::{Child, Kind},
-    modern::Modern,
-    opening::Opening,
+    children::Child,
+    kind::{Kind, Opening},
     out::Out,
+    request::Modern,
 };
 use crate::{
     backend::link::{Event, Listener, Note, Notice, Outgoing},

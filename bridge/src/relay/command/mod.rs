@@ -5,6 +5,7 @@ mod ask;
 mod children;
 mod ear;
 mod kept;
+mod kind;
 mod listen;
 mod modern;
 mod native;
@@ -14,6 +15,8 @@ mod out;
 mod outbox;
 mod parked;
 mod pool;
+mod probe;
+mod request;
 mod session;
 mod shares;
 
@@ -28,13 +31,14 @@ use tokio::{sync::watch, time::Instant};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use self::{
-    children::{Child, Children, Kind, StartError},
+    children::{Child, Children, StartError},
     kept::Kept,
-    modern::Modern,
-    opening::Eras,
+    kind::Kind,
     out::{Gone, Out},
     parked::Parking,
     pool::Pool,
+    probe::Eras,
+    request::Modern,
 };
 use crate::{
     backend::{
@@ -153,7 +157,7 @@ impl Served {
         if let Some(eras) = known() {
             return Ok(eras);
         }
-        let probed = opening::probe(&self.children).await;
+        let probed = probe::probe(&self.children).await;
         let outcome = match probed {
             Ok((eras, there)) => {
                 self.children.recovered();

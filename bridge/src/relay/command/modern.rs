@@ -7,74 +7,33 @@ use serde_json::value::RawValue;
 use tokio::time::timeout;
 
 use super::{
-    Served,
-    ask::{self, Ask},
-    children::{Child, Kind},
+    Served, ask,
+    children::Child,
+    kind::{Kind, Opening},
     listen,
-    opening::{Eras, Opening},
     out::Out,
     parked::{NotTaken, Parked, new_state},
+    probe::Eras,
+    request::Modern,
 };
 use crate::{
-    backend::{
-        Call,
-        link::{Asked, Event, Exchange, Note, Notice, Outgoing},
-    },
+    backend::link::{Asked, Event, Exchange, Note, Outgoing},
     config::server::Isolation,
     message::{INTERNAL_ERROR, INVALID_PARAMS, METHOD_NOT_FOUND, Params, shown},
     relay::translate::{
         errors::{modern_error, url_questions},
-        input::{InputRequest, can_be_asked, input_required, input_response, may_ask, modern_question, request_state},
-        messages::{LogLevel, restore_progress},
-        requests::{Route, fingerprint, route},
+        input::{InputRequest, can_be_asked, input_required, input_response, may_ask, modern_question},
+        messages::LogLevel,
+        requests::{Route, route},
         results::{complete_result, server_info},
-        subscriptions::{Listen, listen_filter, listen_result},
+        subscriptions::listen_result,
     },
 };
-use mcp_calculator::server::{CAPABILITIES_KEY, Era};
+use mcp_calculator::server::Era;
 
 /// How long a legacy server may take to ask its next question after the first, so that a client gets
 /// both at once.
 const NEXT_QUESTION: Duration = Duration::from_millis(5);
-
-/// A modern client's request, with all that any way of answering it needs.
-pub(super) struct Modern {
-    pub(super) ask: Ask,
-    /// What a modern server gets.
-    params: String,
-    /// What a legacy server gets.
-    legacy_params: String,
-    /// What the client can be asked.
-    pub(super) capabilities: String,
-    /// The state that the client gives back.
-    state: Option<String>,
-    /// Its answers, by key, as JSON text; only the parked call knows which it wants.
-    answers: Option<String>,
-    fingerprint: String,
-    log_level: Option<Option<LogLevel>>,
-    pub(super) listen: Option<Result<Listen, String>>,
-}
-
-impl Modern {
-    pub(super) fn of(call: &Call<'_>) -> Self {
-        let request = call.request;
-        let identity = ask::identity(call.caller);
-        let mut edit = ask::params(request, &identity);
-        let params = edit.to_json();
-        let capabilities = request.params.meta.get(CAPABILITIES_KEY).map_or("{}", RawValue::get).to_owned();
-        Self {
-            ask: Ask::of(call),
-            params,
-            legacy_params: edit.for_legacy().to_json(),
-            capabilities,
-            state: request_state(&request.params).map(std::borrow::Cow::into_owned),
-            answers: request.params.members.get("inputResponses").map(|answers| answers.get().to_owned()),
-            fingerprint: if may_ask(&request.method) { fingerprint(request) } else { String::new() },
-            log_level: LogLevel::wanted(&request.params),
-            listen: (request.method == "subscriptions/listen").then(|| listen_filter(&request.params)),
-        }
-    }
-}
 
 impl Served {
     /// Answers a modern request.
@@ -354,34 +313,6 @@ impl Served {
         {
             self.learn_tools(text);
         }
-    }
-}
-
-impl Modern {
-    /// Whether a legacy server's notification during this request is for its client.
-    fn hears(&self, notice: &Notice) -> bool {
-        match notice.method.as_str() {
-            "notifications/message" => {
-                let Some(Some(wanted)) = self.log_level else { return false };
-                let raw = notice.params.as_ref().and_then(|params| serde_json::from_slice::<&RawValue>(params).ok());
-                let said = Params::parse(&notice.method, raw).ok().and_then(|params| LogLevel::said(&params));
-                said.is_none_or(|said| said >= wanted)
-            }
-            method => {
-                crate::relay::translate::messages::place(method) == crate::relay::translate::messages::Place::Request
-            }
-        }
-    }
-
-    /// A notification as this request's client knows it: progress during a retry comes under the
-    /// token of the first attempt, and is nobody's if the retry has none.
-    fn own(&self, notice: Notice) -> Option<Notice> {
-        if self.state.is_none() || notice.method != "notifications/progress" {
-            return Some(notice);
-        }
-        let params = notice.params.as_deref().and_then(|params| std::str::from_utf8(params).ok())?;
-        let params = Some(restore_progress(params, self.ask.progress_token.as_deref()?).into());
-        Some(Notice { params, ..notice })
     }
 }
 

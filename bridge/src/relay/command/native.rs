@@ -14,8 +14,9 @@ use tracing::warn;
 use super::{
     Served,
     ask::{self, Ask},
-    children::{Child, Kind, StartError},
+    children::{Child, StartError},
     ear::Hearing,
+    kind::Kind,
     listen::{Subscription, wants},
     out::{self, Gone, Out},
     session::Session,
@@ -109,7 +110,7 @@ impl Native {
                 .await
                 .map_err(Failure::Start)?;
             let result = match child.opening() {
-                super::opening::Opening::Legacy(result) => result.clone(),
+                super::kind::Opening::Legacy(result) => result.clone(),
                 _ => Bytes::from_static(b"{}"),
             };
             let seat = self.seat(child);

@@ -13,7 +13,10 @@ use tokio::time::Instant;
 use tokio_util::task::TaskTracker;
 use tracing::debug;
 
-use super::children::{Child, Children, Kind, StartError};
+use super::{
+    children::{Child, Children, StartError},
+    kind::Kind,
+};
 use crate::{relay::owner::Principal, telemetry::labels::ChildSource};
 
 /// Children that are started at once to fill the pool: more would take the machine from the requests.
