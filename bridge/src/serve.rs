@@ -1,6 +1,6 @@
 //! `serve`: from settings to a running server, and to its end.
 
-use std::{io, net::SocketAddr, sync::Arc};
+use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
 use tokio::net::TcpListener;
 #[cfg(unix)]
@@ -15,7 +15,7 @@ use crate::{
         in_process::{self, InProcess},
     },
     config::{
-        Auth, Config, Limits, Loaded, LogFormat,
+        Auth, Config, Loaded, LogFormat,
         server::{self as server_settings, Served, Server, Variable},
     },
     http::{
@@ -143,7 +143,8 @@ pub async fn serve(loaded: Loaded) -> Result<(), ServeError> {
     let signals = Signals::listen().map_err(ServeError::Signals)?;
 
     let (listener, bound) = listen(config.listen).await?;
-    let site = Arc::new(site(&config, bound, audit, &metrics)?);
+    let undertaker = Undertaker::new().map_err(ServeError::Random)?;
+    let site = Arc::new(site(&config, bound, audit, &undertaker, &metrics)?);
 
     let shutdown = CancellationToken::new();
     let side_tasks = TaskTracker::new();
@@ -160,10 +161,22 @@ pub async fn serve(loaded: Loaded) -> Result<(), ServeError> {
     if matches!(config.auth, Auth::None) {
         warn!("AUTHORIZATION IS OFF (--auth none): every program on this machine may call every tool");
     }
+    let grace = longest_grace(&config.servers);
     server::serve(listener, site, config.limits, tls, metrics, shutdown).await;
+    // One for all servers: none of them may end before its own time the processes of another.
+    undertaker.close(grace * 2).await;
     side_tasks.close();
     side_tasks.wait().await;
     Ok(())
+}
+
+/// The longest time that a server's processes have after each request to end.
+fn longest_grace(servers: &[Server]) -> Duration {
+    let grace = |server: &Server| match &server.served {
+        Served::Calculator => None,
+        Served::Command(command) => Some(command.stop_grace),
+    };
+    servers.iter().filter_map(grace).max().unwrap_or_default()
 }
 
 /// Says where each server listens.
@@ -219,9 +232,14 @@ fn verifier(
 }
 
 /// One gate per server, and what they share.
-fn site(config: &Config, bound: SocketAddr, audit: Option<Audit>, metrics: &Arc<Metrics>) -> Result<Site, ServeError> {
+fn site(
+    config: &Config,
+    bound: SocketAddr,
+    audit: Option<Audit>,
+    undertaker: &Undertaker,
+    metrics: &Arc<Metrics>,
+) -> Result<Site, ServeError> {
     let audit = audit.map(Arc::new);
-    let undertaker = Undertaker::new().map_err(ServeError::Random)?;
     let bounds = Bounds::new(&config.limits, !matches!(config.auth, Auth::None));
     let mut gates = Vec::with_capacity(config.servers.len());
     for server in &config.servers {
@@ -243,7 +261,7 @@ fn site(config: &Config, bound: SocketAddr, audit: Option<Audit>, metrics: &Arc<
             verifier,
             policy,
             relay: Relay::new(
-                backend(server, &config.limits, &undertaker, metrics),
+                backend(server, config, undertaker, metrics),
                 config.limits.request_timeout,
                 config.limits.keep_alive,
             ),
@@ -269,7 +287,7 @@ fn shown_name(server: &Server) -> &str {
 }
 
 /// What answers the permitted requests of `server`.
-fn backend(server: &Server, limits: &Limits, undertaker: &Undertaker, metrics: &Arc<Metrics>) -> Arc<dyn Backend> {
+fn backend(server: &Server, config: &Config, undertaker: &Undertaker, metrics: &Arc<Metrics>) -> Arc<dyn Backend> {
     let Served::Command(command) = &server.served else { return Arc::new(InProcess) };
     let settings = command::Settings {
         program: program(&server.name, command),
@@ -277,8 +295,9 @@ fn backend(server: &Server, limits: &Limits, undertaker: &Undertaker, metrics: &
         pool: command.pool,
         pool_idle: command.pool_idle,
         max_children: command.max_children,
+        tell_apart: !matches!(config.auth, Auth::None),
         start_timeout: command.start_timeout,
-        idle: limits.session_idle,
+        idle: config.limits.session_idle,
         metrics: Arc::clone(metrics),
     };
     Arc::new(command::Command::new(settings, undertaker.clone()))

@@ -8,6 +8,7 @@ use super::{
     client::{Client, Reply, next_message, read_reply},
     rig::{Rig, eventually, lives},
 };
+use crate::common::bridge::{CommandLine, Scratch};
 
 /// The processes of the client's own session.
 fn own(rig: &Rig, client: &mut Client) -> BTreeSet<u32> {
@@ -172,4 +173,30 @@ fn sigterm_ends_sessions_subscriptions_and_deaf_servers() {
     deaf.bridge.sigterm();
     assert!(deaf.bridge.wait().success());
     deaf.wait_for_processes(0);
+}
+
+/// One server whose processes have to end quickly does not decide about those of another.
+#[test]
+fn sigterm_leaves_each_server_its_own_time_to_end() {
+    const TWO: &str = r#"
+[[server]]
+name = "hasty"
+path = "/hasty"
+stop_grace = "100ms"
+command = ["/bin/sh", "-c", "exec sleep 600"]
+
+[[server]]
+name = "slow"
+path = "/slow"
+stop_grace = "30s"
+command = ["/bin/sh", "-c", "echo ready >&2; while read -r line; do :; done; sleep 2; echo in peace >&2"]
+"#;
+    let scratch = Scratch::new();
+    let file = scratch.file("bridge.toml", TWO);
+    let line = CommandLine::serve().flag("--auth", "none").flag("--config", file).env("PATH", "/usr/bin:/bin");
+    let mut bridge = line.spawn();
+    eventually("a start", || bridge.log_text().contains("\"ready\""));
+    bridge.sigterm();
+    assert!(bridge.wait().success());
+    assert!(bridge.log_text().contains("in peace"), "{}", bridge.log_text());
 }

@@ -206,3 +206,42 @@ fn the_environment_is_what_was_asked_for_and_no_secret_of_the_bridge() {
         assert!(!rig.bridge.log_text().contains(secret), "{secret}");
     }
 }
+
+/// The bridge subscribes for the client, whose request that is.
+#[test]
+fn a_subscription_says_whose_it_is_unless_all_share_the_server() {
+    for (isolation, whose) in [("session", 2), ("shared", 0)] {
+        let scratch = Scratch::new();
+        let (rig, said) = overheard(&scratch, "legacy", |line| line.flag("--isolation", isolation));
+        let mut client = rig.modern("alice");
+        let wanted = json!({ "notifications": { "resourceSubscriptions": ["test://watched-resource"] } });
+        let listen = client.request("subscriptions/listen", &wanted);
+        let mut stream = client.send_only(&listen);
+        assert_eq!(stream.read_head().status, 200);
+        let acknowledged = next_message(&mut stream);
+        assert_eq!(acknowledged["method"], "notifications/subscriptions/acknowledged");
+        drop(stream);
+        let told = |method: &str| {
+            let said = said();
+            said.lines().find(|line| line.contains(method)).map(str::to_owned)
+        };
+        eventually("the end of the subscription", || told("resources/unsubscribe").is_some());
+        let both = ["resources/subscribe", "resources/unsubscribe"].map(|method| told(method).unwrap_or_default());
+        let named = both.iter().filter(|line| line.contains(IDENTITY) && line.contains("alice@example.com")).count();
+        assert_eq!(named, whose, "{isolation}: {both:?}");
+    }
+}
+
+/// With the caller's identity there is one member more than the bridge reads.
+#[test]
+fn a_call_is_not_sent_without_its_arguments() {
+    let rig = Rig::everything("both", "session", |line| line);
+    let mut client = rig.modern("alice");
+    let full: serde_json::Map<String, Value> = (0..1020).map(|number| (format!("x/{number}"), json!(0))).collect();
+    let mut params = json!({ "name": "count", "arguments": {}, "_meta": full });
+    params["_meta"]["progressToken"] = json!(1);
+    let reply = client.ask("tools/call", &params);
+    let message = reply.answer()["error"]["message"].as_str().unwrap_or_default();
+    assert!(message.contains("too many members"), "{reply:?}");
+    assert_eq!(client.text("count", &json!({})), "1", "it was not called");
+}

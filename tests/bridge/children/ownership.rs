@@ -171,3 +171,30 @@ fn a_call_that_waits_for_its_user_does_not_stop_the_users_other_calls() {
     params["inputResponses"] = json!({ key: { "action": "decline" } });
     assert!(alice.ask("tools/call", &params).text().contains("decline"));
 }
+
+/// A server of both eras may change its era when it hears a method of the other one.
+#[test]
+fn a_modern_client_does_not_speak_legacy_to_a_server_that_others_use() {
+    for isolation in ["session", "shared"] {
+        let rig = Rig::everything("both", isolation, |line| line);
+        let (mut alice, mut bob) = (rig.modern("alice"), rig.modern("bob"));
+        assert_eq!(count(&mut alice), "1", "{isolation}");
+        for method in ["initialize", "ping", "logging/setLevel", "resources/subscribe", "resources/unsubscribe"] {
+            let params = json!({ "uri": "test://static-text", "level": "debug", "protocolVersion": "2025-11-25" });
+            let reply = bob.ask(method, &params);
+            assert_eq!(reply.answer()["error"]["message"], format!("Method not found: `{method}`"), "{reply:?}");
+        }
+        assert_eq!(count(&mut alice), "2", "{isolation}");
+    }
+}
+
+/// All sessions' tasks would be in one list.
+#[test]
+fn sessions_that_share_a_server_do_not_see_each_others_tasks() {
+    let rig = Rig::everything("legacy", "shared", |line| line);
+    let mut alice = rig.legacy("alice");
+    for method in ["tasks/list", "tasks/get", "tasks/result", "tasks/cancel"] {
+        let reply = alice.ask(method, &json!({ "taskId": "1" }));
+        assert_eq!(reply.error(200, -32601), format!("Method not found: `{method}`"), "{reply:?}");
+    }
+}

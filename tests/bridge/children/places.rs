@@ -106,3 +106,30 @@ fn a_session_for_which_there_was_no_room_leaves_no_process() {
         rig.wait_for_processes(1);
     }
 }
+
+/// Without authorization everybody is the same user, who has nobody to leave a place to.
+#[test]
+fn the_only_user_gets_all_processes() {
+    let rig = Rig::without_authorization(|line| line.flag("--max-children", "4").flag("--pool", "0"));
+    rig.wait_until_ready();
+    let _held: Vec<Vec<Connection>> = [2, 4].map(|then| hold(&rig, "anybody", then)).into();
+    let text = "Internal error: the server behind this bridge is used by too many clients now";
+    assert_eq!(refused(&rig.modern("anybody").call("count", &json!({}))), text);
+}
+
+/// A server that asks its user something is kept for the retry, which need not come.
+#[test]
+fn servers_that_are_kept_for_a_retry_make_room_for_who_needs_one() {
+    let rig = Rig::everything("modern", "request", |line| line.flag("--max-children", "4").flag("--pool", "0"));
+    rig.wait_until_ready();
+    let ask = |user: &str| {
+        let mut client = rig.modern(user).can(json!({ "elicitation": {} }));
+        let reply = client.call("test_input_required_result_request_state", &json!({}));
+        assert_eq!(reply.answer()["result"]["resultType"], "input_required", "{user}: {reply:?}");
+    };
+    for user in ["alice", "bob", "carol"] {
+        // More than her half, and more than all.
+        (0..4).for_each(|_| ask(user));
+    }
+    assert_eq!(rig.modern("dave").text("count", &json!({})), "1");
+}

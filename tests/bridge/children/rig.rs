@@ -64,11 +64,26 @@ impl Rig {
     }
 
     pub(super) fn of(command: &[&str], more: impl FnOnce(CommandLine) -> CommandLine) -> Self {
+        let introspection =
+            |line: CommandLine, server: &_| line.introspection(server).flag("--introspection-cache", "60s");
+        Self::with_authorization(command, introspection, more)
+    }
+
+    /// The server `everything`, a process for each request, for whoever comes.
+    pub(super) fn without_authorization(more: impl FnOnce(CommandLine) -> CommandLine) -> Self {
+        let path = example("everything");
+        let command = [path.to_str().expect("UTF-8"), "--era", "both"];
+        Self::with_authorization(&command, |line, _| line.flag("--auth", "none"), more)
+    }
+
+    fn with_authorization(
+        command: &[&str],
+        authorization: impl FnOnce(CommandLine, &AuthorizationServer) -> CommandLine,
+        more: impl FnOnce(CommandLine) -> CommandLine,
+    ) -> Self {
         let server = AuthorizationServer::start();
         let mark = format!("{:016x}", RandomState::new().hash_one(std::process::id()));
-        let line = CommandLine::serve()
-            .introspection(&server)
-            .flag("--introspection-cache", "60s")
+        let line = authorization(CommandLine::serve(), &server)
             .flag("--rate-limit", "0")
             .flag("--log-level", "info")
             .flag("--env", format!("{MARK}={mark}"))

@@ -91,12 +91,18 @@ impl Undertaker {
         &self.0.instance
     }
 
-    /// Ends all processes as if their handles had been dropped, starts no others, and waits for their
-    /// ends. After `at_most` the rest is killed; then it takes a second at most.
+    /// Ends all processes as if their handles had been dropped, each within its own grace, and starts no
+    /// others. Does not wait for them: that is for [`close`](Self::close).
+    pub fn end(&self) {
+        self.0.tasks.close();
+        self.0.end.cancel();
+    }
+
+    /// [Ends](Self::end) all processes and waits for their ends. After `at_most`, which is for all of them,
+    /// the rest is killed; then it takes a second at most. To be called once, last.
     pub async fn close(&self, at_most: Duration) {
         let shared = &*self.0;
-        shared.tasks.close();
-        shared.end.cancel();
+        self.end();
         if timeout(at_most, shared.tasks.wait()).await.is_err() {
             shared.kill.cancel();
             if timeout(KILLED_MAX, shared.tasks.wait()).await.is_err() {

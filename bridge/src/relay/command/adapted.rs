@@ -20,9 +20,9 @@ use tokio::{
 use super::{
     Served,
     ask::{self, Ask},
-    children::{Child, Kind, StartError},
+    children::{Child, StartError},
+    kind::{Kind, Opening},
     listen,
-    opening::Opening,
     out::{self, Gone, Out},
     session::Session,
 };

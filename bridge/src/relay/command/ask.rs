@@ -42,7 +42,7 @@ impl Ask {
     /// Sends the request to a child, with these parameters.
     ///
     /// # Errors
-    /// [`Ended`] when the child is gone.
+    /// [`Ended`] when the child is gone, or the parameters have too many members.
     pub(super) async fn send(&self, link: &Link, params: Option<&str>) -> Result<Exchange, Ended> {
         let outgoing = Outgoing {
             method: &self.method,
@@ -51,13 +51,21 @@ impl Ask {
             takes_strays: self.streams && may_say_more(&self.method),
             cancellable: self.method != "initialize",
         };
-        let request = link.request(outgoing, |ours| match (&self.progress_token, params) {
-            (Some(_), Some(params)) => Some(Edit::parse(params)?.progress_token(ours.to_string()).to_json()),
-            (_, params) => params.map(str::to_owned),
+        let with_token = match (&self.progress_token, params) {
+            // A request without its parameters would be another request.
+            (Some(_), Some(params)) => Some(Edit::parse(params).ok_or_else(|| Ended(TOO_MANY_MEMBERS.into()))?),
+            _ => None,
+        };
+        let request = link.request(outgoing, |ours| match with_token {
+            Some(mut edit) => Some(edit.progress_token(ours.to_string()).to_json()),
+            None => params.map(str::to_owned),
         });
         request.await
     }
 }
+
+/// With what the bridge adds there can be more of them than anybody has to read.
+const TOO_MANY_MEMBERS: &str = "the request was not sent, because its parameters have too many members";
 
 /// Whether a server may have something to say before it answers: lists and the like are answered at
 /// once, and must not draw what belongs to a longer request.

@@ -17,7 +17,8 @@ use tracing::warn;
 
 use super::{
     ear::Ear,
-    opening::{self, Opening},
+    kind::{Kind, Opening},
+    opening,
     shares::{Holding, Shares, Using},
 };
 use crate::{
@@ -25,7 +26,7 @@ use crate::{
         child::{Program, Undertaker},
         link::{Audience, Link, Listener},
     },
-    relay::{owner::Principal, translate::capabilities::profile},
+    relay::owner::Principal,
     telemetry::{
         labels::{ChildSource, ChildStart},
         metrics::Metrics,
@@ -38,29 +39,6 @@ const BACK_OFF_MAX: Duration = Duration::from_secs(30);
 
 /// How long a request waits for a place: by then it is kinder to tell the client.
 const PLACE_PATIENCE: Duration = Duration::from_secs(10);
-
-/// As what a child is opened.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub(super) enum Kind {
-    /// It has answered `server/discover`.
-    Modern,
-    /// It was initialised for clients with these capabilities, in canonical spelling.
-    Legacy(Arc<str>),
-    /// It has not heard anything yet: a legacy client will initialise it.
-    Blank,
-}
-
-impl Kind {
-    /// A legacy server for clients with these capabilities.
-    pub(super) fn legacy(capabilities: &str) -> Self {
-        Self::Legacy(profile(capabilities).into())
-    }
-
-    /// Whether what a client says about itself is in it.
-    fn is_a_clients_own(&self) -> bool {
-        matches!(self, Self::Legacy(_)) && *self != Self::legacy("{}")
-    }
-}
 
 /// A child that is ready for use. Dropping it ends it.
 pub(super) struct Child {
@@ -200,10 +178,12 @@ struct Trouble {
 }
 
 impl Children {
+    #[expect(clippy::too_many_arguments, reason = "each says something else, and there is one caller")]
     pub(super) fn new(
         program: Program,
         start_timeout: Duration,
         max: usize,
+        tell_apart: bool,
         shared: bool,
         undertaker: Undertaker,
         tasks: TaskTracker,
@@ -216,7 +196,8 @@ impl Children {
             tasks,
             shared,
             slots: Arc::new(Semaphore::new(max)),
-            share: max.div_ceil(2),
+            // Who is everybody has the places of all.
+            share: if tell_apart { max.div_ceil(2) } else { usize::MAX },
             shares: Arc::default(),
             trouble: Mutex::new(None),
             metrics,

@@ -8,7 +8,10 @@ use std::{
 
 use tokio::{sync::Mutex as AsyncMutex, time::Instant};
 
-use super::children::{Child, Kind, StartError};
+use super::{
+    children::{Child, StartError},
+    kind::Kind,
+};
 use crate::relay::owner::Owner;
 
 /// Whose a kept child is; `None` for everybody's.

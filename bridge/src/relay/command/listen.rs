@@ -9,11 +9,11 @@ use tracing::debug;
 
 use super::{
     Served,
-    ask::Ask,
-    children::{Child, Kind},
-    modern::Modern,
-    opening::Opening,
+    ask::{self, Ask},
+    children::Child,
+    kind::{Kind, Opening},
     out::Out,
+    request::Modern,
 };
 use crate::{
     backend::link::{Event, Listener, Note, Notice, Outgoing},
@@ -77,9 +77,11 @@ pub(super) async fn translated(served: &Served, request: &Modern, out: &Out) {
     let (changes, mut heard) = mpsc::channel(CHANGES_AT_ONCE);
     let _hearing = child.ear().hear(Arc::new(Tap(changes)));
     let mut subscriptions = Vec::new();
+    // A child that is for all has no single user.
+    let identity = (!served.is_shared()).then(|| ask::identity(&ask.caller));
     for uri in std::mem::take(&mut granted.resources) {
         // What the server refuses is not granted; the acknowledgement says so.
-        if let Some(subscription) = Subscription::begin(&child, &uri, &served.tasks).await {
+        if let Some(subscription) = Subscription::begin(&child, &uri, identity.clone(), &served.tasks).await {
             subscriptions.push(subscription);
             granted.resources.push(uri);
         }
@@ -124,19 +126,27 @@ pub(super) fn capabilities(child: &Child) -> String {
 pub(super) struct Subscription {
     child: Arc<Child>,
     uri: String,
+    /// The subscriber, where the server may know who that is.
+    identity: Option<String>,
     tasks: TaskTracker,
 }
 
 impl Subscription {
-    /// Subscribes, if nobody has through this child; `None` if the server refuses.
-    pub(super) async fn begin(child: &Arc<Child>, uri: &str, tasks: &TaskTracker) -> Option<Self> {
+    /// Subscribes, if nobody has through this child; `None` if the server refuses. `identity` is the
+    /// subscriber's, as a JSON object, if the child is theirs alone.
+    pub(super) async fn begin(
+        child: &Arc<Child>,
+        uri: &str,
+        identity: Option<String>,
+        tasks: &TaskTracker,
+    ) -> Option<Self> {
         let watchers = child.watchers(uri);
         let mut count = watchers.count.lock().await;
-        if *count == 0 && !tell(child, "resources/subscribe", uri).await {
+        if *count == 0 && !tell(child, "resources/subscribe", uri, identity.as_deref()).await {
             return None;
         }
         *count += 1;
-        Some(Self { child: Arc::clone(child), uri: uri.to_owned(), tasks: tasks.clone() })
+        Some(Self { child: Arc::clone(child), uri: uri.to_owned(), identity, tasks: tasks.clone() })
     }
 }
 
@@ -146,21 +156,23 @@ impl Drop for Subscription {
             return;
         }
         let (child, uri) = (Arc::clone(&self.child), std::mem::take(&mut self.uri));
+        let identity = self.identity.take();
         self.tasks.spawn(async move {
             let watchers = child.watchers(&uri);
             let mut count = watchers.count.lock().await;
             *count -= 1;
             if *count == 0 {
-                let _ = timeout(UNSUBSCRIBE_PATIENCE, tell(&child, "resources/unsubscribe", &uri)).await;
+                let telling = tell(&child, "resources/unsubscribe", &uri, identity.as_deref());
+                let _ = timeout(UNSUBSCRIBE_PATIENCE, telling).await;
             }
         });
     }
 }
 
 /// Sends a request about a resource; whether it was granted.
-async fn tell(child: &Child, method: &str, uri: &str) -> bool {
+async fn tell(child: &Child, method: &str, uri: &str, identity: Option<&str>) -> bool {
     let outgoing = Outgoing { method, client_id: "0", progress_token: None, takes_strays: false, cancellable: true };
-    let params = format!(r#"{{"uri":{}}}"#, crate::message::quoted(uri));
+    let params = Edit::default().set("uri", crate::message::quoted(uri)).identity(identity).to_json();
     let Ok(mut exchange) = child.link().request(outgoing, |_| Some(params)).await else { return false };
     loop {
         match exchange.next().await {

@@ -5,6 +5,7 @@ mod ask;
 mod children;
 mod ear;
 mod kept;
+mod kind;
 mod listen;
 mod modern;
 mod native;
@@ -14,6 +15,8 @@ mod out;
 mod outbox;
 mod parked;
 mod pool;
+mod probe;
+mod request;
 mod session;
 mod shares;
 
@@ -28,13 +31,14 @@ use tokio::{sync::watch, time::Instant};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use self::{
-    children::{Child, Children, Kind, StartError},
+    children::{Child, Children, StartError},
     kept::Kept,
-    modern::Modern,
-    opening::Eras,
+    kind::Kind,
     out::{Gone, Out},
     parked::Parking,
     pool::Pool,
+    probe::Eras,
+    request::Modern,
 };
 use crate::{
     backend::{
@@ -44,10 +48,10 @@ use crate::{
     config::server::Isolation,
     edit::Edit,
     era::{EnvelopeError, Value},
-    message::{INTERNAL_ERROR, Request},
+    message::{INTERNAL_ERROR, Request, shown},
     relay::{
         owner::Owner,
-        param_headers::ToolHeaders,
+        param_headers::{InvalidTool, ToolHeaders},
         translate::{capabilities::discover_result, errors::Translated},
     },
     telemetry::metrics::Metrics,
@@ -66,6 +70,8 @@ pub struct Settings {
     pub pool_idle: Duration,
     /// Processes at once.
     pub max_children: usize,
+    /// Whether principals are told apart, and each is bounded for the sake of the others.
+    pub tell_apart: bool,
     /// How long a process may take until it answers.
     pub start_timeout: Duration,
     /// How long a process that belongs to one user is kept without use.
@@ -96,6 +102,8 @@ struct Served {
 
 impl Command {
     /// Serves a command; its first process is started at once. Must be called in a tokio runtime.
+    ///
+    /// Its end is that of all the undertaker's processes; who owns the undertaker closes it after that.
     pub fn new(settings: Settings, undertaker: Undertaker) -> Self {
         let shared = settings.isolation == Isolation::Shared;
         let tasks = TaskTracker::new();
@@ -104,6 +112,7 @@ impl Command {
             settings.program,
             settings.start_timeout,
             settings.max_children,
+            settings.tell_apart,
             shared,
             undertaker.clone(),
             tasks.clone(),
@@ -115,7 +124,7 @@ impl Command {
             pool: Arc::new(Pool::new(Arc::clone(&children), size, settings.pool_idle, tasks.clone())),
             children,
             kept: Kept::new(settings.idle),
-            parking: Parking::default(),
+            parking: Parking::new(settings.tell_apart),
             tasks,
             undertaker,
             stop_within,
@@ -149,7 +158,7 @@ impl Served {
         if let Some(eras) = known() {
             return Ok(eras);
         }
-        let probed = opening::probe(&self.children).await;
+        let probed = probe::probe(&self.children).await;
         let outcome = match probed {
             Ok((eras, there)) => {
                 self.children.recovered();
@@ -190,11 +199,11 @@ impl Served {
     /// A child for one request: the owner's, everybody's, or one that is used for nothing else.
     async fn child_for(&self, owner: &Owner, caller: &VerifiedToken, kind: &Kind) -> Result<Arc<Child>, StartError> {
         match self.isolation {
-            Isolation::Request => self.take_child(owner, caller, kind).await.map(Arc::new),
-            Isolation::Session => {
+            Isolation::Session if kind.can_be_kept() => {
                 let key = (Some(owner.clone()), kind.clone());
                 self.kept.get(key, || self.take_child(owner, caller, kind)).await
             }
+            Isolation::Request | Isolation::Session => self.take_child(owner, caller, kind).await.map(Arc::new),
             Isolation::Shared => {
                 let key = (None, kind.clone());
                 self.kept.get(key, || self.children.start_as(kind, &[], true)).await
@@ -204,7 +213,12 @@ impl Served {
 
     /// A child that is the owner's alone.
     async fn take_child(&self, owner: &Owner, caller: &VerifiedToken, kind: &Kind) -> Result<Child, StartError> {
-        let taken = self.pool.take(kind, owner.principal(), &ask::environment(caller)).await;
+        let (principal, environment) = (owner.principal(), ask::environment(caller));
+        let take = || self.pool.take(kind, &principal, &environment, || _ = self.parking.give_up_server(None));
+        let mut taken = take().await;
+        if matches!(taken, Err(StartError::Share { .. })) && self.parking.give_up_server(Some(&principal)) {
+            taken = take().await;
+        }
         if matches!(taken, Err(StartError::Failed { .. })) && self.children.trouble().is_none() {
             self.look_again().await;
         }
@@ -223,7 +237,11 @@ impl Served {
     }
 
     fn learn_tools(&self, result: &str) {
-        self.tools.write().unwrap_or_else(PoisonError::into_inner).add_page(result);
+        let invalid = self.tools.write().unwrap_or_else(PoisonError::into_inner).add_page(result);
+        for InvalidTool { name, reason } in invalid {
+            let (server, tool) = (self.children.name(), shown(&name));
+            tracing::debug!(server, %tool, reason, "the headers of a tool are not looked at");
+        }
     }
 
     fn not_started(&self, id: &str, error: &StartError) -> Answered {
@@ -242,6 +260,9 @@ impl Served {
     }
 }
 
+/// How long after the last process is killed the work for it may take to end.
+const STRAGGLERS_WITHIN: Duration = Duration::from_secs(5);
+
 /// How long the first look at the tools may take; it is only needed for headers.
 const TOOLS_WITHIN: Duration = Duration::from_secs(5);
 
@@ -253,6 +274,17 @@ fn translated_error(error: &str, translated: Translated) -> String {
         edit.set("data", data);
     }
     edit.to_json()
+}
+
+/// What a legacy server says of itself, to clients that share it: without tasks, which it would show to
+/// all of them.
+fn without_tasks(initialized: &Bytes) -> Bytes {
+    let stripped = || {
+        let mut result = Edit::parse(std::str::from_utf8(initialized).ok()?)?;
+        let capabilities = Edit::parse(result.get("capabilities")?)?.remove("tasks").to_json();
+        Some(result.set("capabilities", capabilities).to_json().into())
+    };
+    stripped().unwrap_or_else(|| initialized.clone())
 }
 
 impl Backend for Command {
@@ -335,10 +367,30 @@ impl Backend for Command {
             self.0.pool.close();
             self.0.parking.clear();
             self.0.kept.clear();
-            self.0.undertaker.close(self.0.stop_within).await;
+            // What still holds a process must not keep it.
+            self.0.undertaker.end();
             self.0.tasks.close();
-            self.0.tasks.wait().await;
+            let (server, by) = (self.0.children.name(), self.0.stop_within + STRAGGLERS_WITHIN);
+            if tokio::time::timeout(by, self.0.tasks.wait()).await.is_err() {
+                tracing::warn!(server, tasks = self.0.tasks.len(), "some work for a server does not end; it is left");
+            }
         }
         .boxed()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_shared_server_does_not_show_its_tasks() {
+        for (said, told) in [
+            (r#"{"capabilities":{"tools":{},"tasks":{"list":{}}},"x":1}"#, r#"{"capabilities":{"tools":{}},"x":1}"#),
+            (r#"{"capabilities":{"tools":{}}}"#, r#"{"capabilities":{"tools":{}}}"#),
+            ("{}", "{}"),
+        ] {
+            assert_eq!(without_tasks(&Bytes::from_static(said.as_bytes())), told);
+        }
     }
 }

@@ -7,74 +7,33 @@ use serde_json::value::RawValue;
 use tokio::time::timeout;
 
 use super::{
-    Served,
-    ask::{self, Ask},
-    children::{Child, Kind},
+    Served, ask,
+    children::Child,
+    kind::{Kind, Opening},
     listen,
-    opening::{Eras, Opening},
     out::Out,
-    parked::{Parked, new_state},
+    parked::{NotTaken, Parked, new_state},
+    probe::Eras,
+    request::Modern,
 };
 use crate::{
-    backend::{
-        Call,
-        link::{Asked, Event, Exchange, Note, Notice, Outgoing},
-    },
+    backend::link::{Asked, Event, Exchange, Note, Outgoing},
     config::server::Isolation,
     message::{INTERNAL_ERROR, INVALID_PARAMS, METHOD_NOT_FOUND, Params, shown},
     relay::translate::{
         errors::{modern_error, url_questions},
-        input::{InputRequest, can_be_asked, input_required, input_response, may_ask, modern_question, request_state},
-        messages::{LogLevel, restore_progress},
-        requests::{Route, fingerprint, route},
+        input::{InputRequest, can_be_asked, input_required, input_response, may_ask, modern_question},
+        messages::LogLevel,
+        requests::{Route, route},
         results::{complete_result, server_info},
-        subscriptions::{Listen, listen_filter, listen_result},
+        subscriptions::listen_result,
     },
 };
-use mcp_calculator::server::{CAPABILITIES_KEY, Era};
+use mcp_calculator::server::Era;
 
 /// How long a legacy server may take to ask its next question after the first, so that a client gets
 /// both at once.
 const NEXT_QUESTION: Duration = Duration::from_millis(5);
-
-/// A modern client's request, with all that any way of answering it needs.
-pub(super) struct Modern {
-    pub(super) ask: Ask,
-    /// What a modern server gets.
-    params: String,
-    /// What a legacy server gets.
-    legacy_params: String,
-    /// What the client can be asked.
-    pub(super) capabilities: String,
-    /// The state that the client gives back.
-    state: Option<String>,
-    /// Its answers, by key, as JSON text; only the parked call knows which it wants.
-    answers: Option<String>,
-    fingerprint: String,
-    log_level: Option<Option<LogLevel>>,
-    pub(super) listen: Option<Result<Listen, String>>,
-}
-
-impl Modern {
-    pub(super) fn of(call: &Call<'_>) -> Self {
-        let request = call.request;
-        let identity = ask::identity(call.caller);
-        let mut edit = ask::params(request, &identity);
-        let params = edit.to_json();
-        let capabilities = request.params.meta.get(CAPABILITIES_KEY).map_or("{}", RawValue::get).to_owned();
-        Self {
-            ask: Ask::of(call),
-            params,
-            legacy_params: edit.for_legacy().to_json(),
-            capabilities,
-            state: request_state(&request.params).map(std::borrow::Cow::into_owned),
-            answers: request.params.members.get("inputResponses").map(|answers| answers.get().to_owned()),
-            fingerprint: if may_ask(&request.method) { fingerprint(request) } else { String::new() },
-            log_level: LogLevel::wanted(&request.params),
-            listen: (request.method == "subscriptions/listen").then(|| listen_filter(&request.params)),
-        }
-    }
-}
 
 impl Served {
     /// Answers a modern request.
@@ -86,6 +45,7 @@ impl Served {
         match (&eras.modern, request.ask.method.as_str()) {
             (_, "subscriptions/listen") => self.listen(&eras, &request, &out).await,
             (Some(result), "server/discover") => out.served(&Ok(result.clone())).await,
+            (Some(_), method) if is_foreign(method) => out.error(METHOD_NOT_FOUND, &not_found(method)).await,
             (Some(_), _) => self.pass(&request, &out).await,
             (None, "server/discover") => match self.translated_discover(&eras) {
                 Some(result) => out.served(&Ok(result)).await,
@@ -93,9 +53,7 @@ impl Served {
             },
             (None, method) => match route(Era::Modern, method) {
                 Route::Forward => self.translated(request, &out).await,
-                Route::Bridge | Route::Unknown => {
-                    out.error(METHOD_NOT_FOUND, &format!("Method not found: {}", shown(method))).await;
-                }
+                Route::Bridge | Route::Unknown => out.error(METHOD_NOT_FOUND, &not_found(method)).await,
             },
         }
     }
@@ -117,9 +75,10 @@ impl Served {
     /// Modern client, modern server: passes straight through.
     async fn pass(&self, request: &Modern, out: &Out) {
         let ask = &request.ask;
-        let parked = request.state.as_ref().and_then(|state| self.parking.take(state, &ask.owner));
+        let is_server = |parked: &Parked| matches!(parked, Parked::Server(_));
+        let parked = request.state.as_ref().map(|state| self.parking.take_if(state, &ask.owner, is_server));
         let child = match parked {
-            Some(Parked::Server(child)) if child.link().end().is_none() => child,
+            Some(Ok(Parked::Server(child))) if child.link().end().is_none() => child,
             _ => match self.child_for(&ask.owner, &ask.caller, &Kind::Modern).await {
                 Ok(child) => child,
                 Err(error) => return self.unavailable(out, &error).await,
@@ -228,14 +187,19 @@ impl Served {
                     }
                 }
                 Event::Answer(Ok(result)) => {
+                    refuse_all(&child, &questions).await;
                     self.seen_result(method, &result);
                     return match self.complete(method, &child, &result) {
                         Some(result) => out.served(&Ok(result.into())).await,
                         None => out.error(INTERNAL_ERROR, "Internal error: the server's result is not an object").await,
                     };
                 }
-                Event::Answer(Err(error)) => return self.modern_failure(request, &error, out).await,
+                Event::Answer(Err(error)) => {
+                    refuse_all(&child, &questions).await;
+                    return self.modern_failure(request, &error, out).await;
+                }
                 Event::Closed => {
+                    refuse_all(&child, &questions).await;
                     return out.error(INTERNAL_ERROR, "Internal error: the server gave the request up").await;
                 }
                 Event::Lost(ended) => return out.lost(&ended).await,
@@ -288,18 +252,20 @@ impl Served {
 
     /// Takes up the call that has waited for this retry. `None` when the client has been answered.
     async fn resume(&self, state: &str, request: &Modern, out: &Out) -> Option<(Arc<Child>, Exchange)> {
-        let parked = self.parking.take(state, &request.ask.owner);
-        let Some(Parked::Call { exchange, child, mut questions, fingerprint }) = parked else {
-            out.error(INVALID_PARAMS, "Invalid params: `requestState` is unknown or has expired; begin anew").await;
-            return None;
+        // Whoever holds the state may still send the right retry after a wrong one.
+        let is_it =
+            |parked: &Parked| matches!(parked, Parked::Call { fingerprint, .. } if *fingerprint == request.fingerprint);
+        let (exchange, child, mut questions) = match self.parking.take_if(state, &request.ask.owner, is_it) {
+            Ok(Parked::Call { exchange, child, questions, .. }) => (exchange, child, questions),
+            Err(NotTaken::Another) => {
+                out.error(INVALID_PARAMS, "Invalid params: `requestState` belongs to another request").await;
+                return None;
+            }
+            Ok(Parked::Server(_)) | Err(NotTaken::Unknown) => {
+                out.error(INVALID_PARAMS, "Invalid params: `requestState` is unknown or has expired; begin anew").await;
+                return None;
+            }
         };
-        if fingerprint != request.fingerprint {
-            // Whoever holds the state may still send the right retry.
-            let parked = Parked::Call { exchange, child, questions, fingerprint };
-            self.parking.park(state.to_owned(), request.ask.owner.clone(), parked);
-            out.error(INVALID_PARAMS, "Invalid params: `requestState` belongs to another request").await;
-            return None;
-        }
         let answers = format!(r#"{{"inputResponses":{}}}"#, request.answers.as_deref().unwrap_or("{}"));
         let answers = serde_json::from_str::<&RawValue>(&answers).ok();
         let params = Params::parse(&request.ask.method, answers).unwrap_or_default();
@@ -350,32 +316,23 @@ impl Served {
     }
 }
 
-impl Modern {
-    /// Whether a legacy server's notification during this request is for its client.
-    fn hears(&self, notice: &Notice) -> bool {
-        match notice.method.as_str() {
-            "notifications/message" => {
-                let Some(Some(wanted)) = self.log_level else { return false };
-                let raw = notice.params.as_ref().and_then(|params| serde_json::from_slice::<&RawValue>(params).ok());
-                let said = Params::parse(&notice.method, raw).ok().and_then(|params| LogLevel::said(&params));
-                said.is_none_or(|said| said >= wanted)
-            }
-            method => {
-                crate::relay::translate::messages::place(method) == crate::relay::translate::messages::Place::Request
-            }
-        }
+/// Answers what a server has asked and does not wait for any more: it may be kept, and would count the
+/// questions as open for ever.
+async fn refuse_all(child: &Child, questions: &[(String, Asked)]) {
+    for (_, asked) in questions {
+        let _ = child.link().refuse(asked, "the request is over").await;
     }
+}
 
-    /// A notification as this request's client knows it: progress during a retry comes under the
-    /// token of the first attempt, and is nobody's if the retry has none.
-    fn own(&self, notice: Notice) -> Option<Notice> {
-        if self.state.is_none() || notice.method != "notifications/progress" {
-            return Some(notice);
-        }
-        let params = notice.params.as_deref().and_then(|params| std::str::from_utf8(params).ok())?;
-        let params = Some(restore_progress(params, self.ask.progress_token.as_deref()?).into());
-        Some(Notice { params, ..notice })
-    }
+/// Whether a method belongs to the legacy era alone. A server of both eras must not hear it from a modern
+/// client: by `initialize` it may change its era, for everybody who shares it.
+fn is_foreign(method: &str) -> bool {
+    // Those are an extension of the modern era, too.
+    !method.starts_with("tasks/") && route(Era::Modern, method) == Route::Unknown
+}
+
+pub(super) fn not_found(method: &str) -> String {
+    format!("Method not found: {}", shown(method))
 }
 
 /// Has a legacy server log from this level on. One that cannot says so to nobody: the client has
@@ -391,5 +348,20 @@ async fn set_level(child: &Child, level: LogLevel) {
     let params = level.set_level_params();
     if let Ok(mut exchange) = child.link().request(outgoing, |_| Some(params)).await {
         while let Event::Note(_) = exchange.next().await {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_modern_client_changes_the_era_of_a_server() {
+        for method in ["initialize", "ping", "logging/setLevel", "resources/subscribe", "resources/unsubscribe"] {
+            assert!(is_foreign(method), "{method}");
+        }
+        for method in ["tools/call", "tasks/get", "tasks/update", "vendor/method", "server/discover"] {
+            assert!(!is_foreign(method), "{method}");
+        }
     }
 }

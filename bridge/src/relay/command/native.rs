@@ -14,8 +14,9 @@ use tracing::warn;
 use super::{
     Served,
     ask::{self, Ask},
-    children::{Child, Kind, StartError},
+    children::{Child, StartError},
     ear::Hearing,
+    kind::Kind,
     listen::{Subscription, wants},
     out::{self, Gone, Out},
     session::Session,
@@ -68,7 +69,11 @@ pub(super) async fn open(served: &Arc<Served>, call: Call<'_>) -> Opened {
     let started = tokio::time::timeout(call.timeout, native.start()).await;
     let reply = match started {
         Ok(Ok((seat, outcome))) => {
-            let outcome = if served.is_shared() { outcome.map(|result| agreed(&call, result)) } else { outcome };
+            let outcome = if served.is_shared() {
+                outcome.map(|result| agreed(&call, &super::without_tasks(&result)))
+            } else {
+                outcome
+            };
             *native.child.lock().await = Some(seat);
             Answered::Served(Answer::served(id, &outcome))
         }
@@ -82,11 +87,11 @@ pub(super) async fn open(served: &Arc<Served>, call: Call<'_>) -> Opened {
 
 /// A shared server has been initialised once; a client that asked for another version gets that one,
 /// because what later versions added is optional.
-fn agreed(call: &Call<'_>, result: Bytes) -> Bytes {
+fn agreed(call: &Call<'_>, result: &Bytes) -> Bytes {
     let asked = requested_version(&call.request.params);
     let version = asked.filter(|asked| LEGACY_VERSIONS.contains(&asked.as_ref()));
-    let Some(version) = version else { return result };
-    let edit = std::str::from_utf8(&result).ok().and_then(Edit::parse);
+    let Some(version) = version else { return result.clone() };
+    let edit = std::str::from_utf8(result).ok().and_then(Edit::parse);
     edit.map_or(result.clone(), |mut edit| edit.set("protocolVersion", quoted(&version)).to_json().into())
 }
 
@@ -106,7 +111,7 @@ impl Native {
                 .await
                 .map_err(Failure::Start)?;
             let result = match child.opening() {
-                super::opening::Opening::Legacy(result) => result.clone(),
+                super::kind::Opening::Legacy(result) => result.clone(),
                 _ => Bytes::from_static(b"{}"),
             };
             let seat = self.seat(child);
@@ -193,6 +198,10 @@ impl Native {
         };
         if self.served.is_shared() {
             match (request.method.as_str(), uri) {
+                // Tasks of all sessions are in one list, which is nobody's to see.
+                (method, _) if method.starts_with("tasks/") => {
+                    return out.error(crate::message::METHOD_NOT_FOUND, &super::modern::not_found(method)).await;
+                }
                 // The level of one would be the level of all, and nobody gets these messages.
                 ("logging/setLevel", _) => return out.served(&Ok(Bytes::from_static(b"{}"))).await,
                 ("resources/subscribe", Some(uri)) => return self.subscribe(&child, uri, out).await,
@@ -258,7 +267,7 @@ impl Native {
         let uris: Vec<String> = lock(&self.subscriptions).keys().cloned().collect();
         for uri in uris {
             // What it refuses now is not heard of any more, as if it had never changed.
-            let subscription = Subscription::begin(child, &uri, &self.served.tasks).await;
+            let subscription = Subscription::begin(child, &uri, None, &self.served.tasks).await;
             let mut subscriptions = lock(&self.subscriptions);
             let earlier = subscriptions.remove(&uri);
             subscriptions.extend(subscription.map(|subscription| (uri, subscription)));
@@ -267,7 +276,7 @@ impl Native {
     }
 
     async fn subscribe(&self, child: &Arc<Child>, uri: String, out: &Out) {
-        match Subscription::begin(child, &uri, &self.served.tasks).await {
+        match Subscription::begin(child, &uri, None, &self.served.tasks).await {
             Some(subscription) => {
                 self.is_interested_in(&uri);
                 // An earlier one of the same resource is counted no more.

@@ -8,9 +8,9 @@ use tokio::time::Instant;
 use tokio_util::task::TaskTracker;
 
 use super::{
-    children::Kind,
     ear::Ear,
-    opening::{self, First, Opening},
+    kind::{Kind, Opening},
+    opening::{self, First},
 };
 use crate::{
     backend::{

@@ -1,4 +1,7 @@
 //! Children that are ready before somebody needs them.
+//!
+//! Whoever sends a request says what it needs, and may say something else each time: what is ready for
+//! others must not have to go for that.
 
 use std::{
     collections::VecDeque,
@@ -10,11 +13,17 @@ use tokio::time::Instant;
 use tokio_util::task::TaskTracker;
 use tracing::debug;
 
-use super::children::{Child, Children, Kind, StartError};
+use super::{
+    children::{Child, Children, StartError},
+    kind::Kind,
+};
 use crate::{relay::owner::Principal, telemetry::labels::ChildSource};
 
 /// Children that are started at once to fill the pool: more would take the machine from the requests.
 const STARTS_AT_ONCE: usize = 2;
+
+/// A client's own kind is wanted when it comes again among so many.
+const RECENT_MAX: usize = 32;
 
 /// Keeps some children ready: of the kinds that were asked for last.
 pub(super) struct Pool {
@@ -50,7 +59,7 @@ impl Pool {
     /// Says what will probably be asked for first, and gives what is there already.
     pub(super) fn begin(self: &Arc<Self>, kind: &Kind, there: Vec<Child>) {
         let mut state = self.lock();
-        state.wanted = Wanted(std::iter::repeat_n(kind.clone(), self.size).collect());
+        state.wanted.kinds = std::iter::repeat_n(kind.clone(), self.size).collect();
         state.ready = there;
         state.ready.truncate(self.size);
         drop(state);
@@ -58,24 +67,30 @@ impl Pool {
     }
 
     /// A child of this kind for `principal`: a ready one, else a new one, to which `identity` is
-    /// said. Waits for a place while there is none. Cancel-safe.
+    /// said. Waits for a place while there is none; `make_room` is called if none that is ready could
+    /// make room. Cancel-safe.
     ///
     /// # Errors
     /// [`StartError`]
     pub(super) async fn take(
         self: &Arc<Self>,
         kind: &Kind,
-        principal: Principal,
+        principal: &Principal,
         identity: &[(&'static str, String)],
+        make_room: impl FnOnce(),
     ) -> Result<Child, StartError> {
-        let share = self.children.share_of(&principal).await?;
+        let share = self.children.share_of(principal).await?;
         let ready = {
             let mut state = self.lock();
             state.last_use = Instant::now();
             state.wanted.note(kind, self.size);
             state.ready.retain(|child| child.link().end().is_none());
             let at = state.ready.iter().position(|child| child.kind() == kind);
-            at.map(|at| state.ready.remove(at))
+            let ready = at.map(|at| state.ready.remove(at));
+            let unwanted = state.unwanted();
+            drop(state);
+            drop(unwanted);
+            ready
         };
         self.children.used(if ready.is_some() { ChildSource::Pool } else { ChildSource::Start });
         let child = match ready {
@@ -83,7 +98,11 @@ impl Pool {
             None => match self.children.start_as(kind, identity, false).await {
                 Err(StartError::Full { .. }) => {
                     // Children that wait for others make room for one that is needed.
-                    drop(self.lock().ready.pop());
+                    let least = self.lock().ready.pop();
+                    if least.is_none() {
+                        make_room();
+                    }
+                    drop(least);
                     self.children.start_as(kind, identity, true).await?
                 }
                 started => started?,
@@ -97,11 +116,12 @@ impl Pool {
     pub(super) fn tidy(self: &Arc<Self>) {
         let mut state = self.lock();
         if state.last_use.elapsed() >= self.idle {
-            state.wanted.0.truncate(1);
+            state.wanted.kinds.truncate(1);
         }
-        let mut left = state.wanted.clone();
-        state.ready.retain(|child| child.link().end().is_none() && left.take(child.kind()));
+        state.ready.retain(|child| child.link().end().is_none());
+        let unwanted = state.unwanted();
         drop(state);
+        drop(unwanted);
         self.refill();
     }
 
@@ -149,31 +169,54 @@ impl Pool {
 }
 
 impl State {
+    /// Takes away the children that are not wanted any more.
+    fn unwanted(&mut self) -> Vec<Child> {
+        let mut left = self.wanted.kinds.clone();
+        self.ready.extract_if(.., |child| !take(&mut left, child.kind())).collect()
+    }
+
     /// A kind that is wanted and neither there nor coming.
     fn missing(&self) -> Option<Kind> {
-        let mut left = self.wanted.clone();
+        let mut left = self.wanted.kinds.clone();
         for kind in self.ready.iter().map(Child::kind).chain(&self.coming) {
-            left.take(kind);
+            take(&mut left, kind);
         }
-        left.0.pop_front()
+        left.pop_front()
     }
 }
 
-/// What was asked for last, newest first: one entry for each child to keep ready.
-#[derive(Clone, Debug, Default, PartialEq)]
-struct Wanted(VecDeque<Kind>);
+/// What was asked for last.
+#[derive(Debug, Default)]
+struct Wanted {
+    /// Newest first: one entry for each child to keep ready.
+    kinds: VecDeque<Kind>,
+    /// Clients' own kinds, newest first, wanted or not.
+    recent: VecDeque<Kind>,
+}
 
 impl Wanted {
+    /// Notes a use. A kind that is one client's own may never come again, and is wanted when it has.
     fn note(&mut self, kind: &Kind, size: usize) {
-        self.0.push_front(kind.clone());
-        self.0.truncate(size);
+        if kind.is_a_clients_own() {
+            if !kind.can_be_kept() {
+                return;
+            }
+            let is_known = self.recent.contains(kind);
+            self.recent.push_front(kind.clone());
+            self.recent.truncate(RECENT_MAX);
+            if !is_known {
+                return;
+            }
+        }
+        self.kinds.push_front(kind.clone());
+        self.kinds.truncate(size);
     }
+}
 
-    /// Takes one of this kind away, if there is one.
-    fn take(&mut self, kind: &Kind) -> bool {
-        let at = self.0.iter().position(|wanted| wanted == kind);
-        at.and_then(|at| self.0.remove(at)).is_some()
-    }
+/// Takes one of this kind away, if there is one.
+fn take(kinds: &mut VecDeque<Kind>, kind: &Kind) -> bool {
+    let at = kinds.iter().position(|wanted| wanted == kind);
+    at.and_then(|at| kinds.remove(at)).is_some()
 }
 
 #[cfg(test)]
@@ -187,11 +230,26 @@ mod tests {
         for kind in [&blank, &modern, &modern] {
             wanted.note(kind, 2);
         }
-        assert_eq!(wanted.0, [Kind::Modern, Kind::Modern]);
+        assert_eq!(wanted.kinds, [Kind::Modern, Kind::Modern]);
         wanted.note(&blank, 2);
-        assert_eq!(wanted.0, [Kind::Blank, Kind::Modern]);
-        assert!(wanted.take(&modern) && !wanted.take(&modern));
+        assert_eq!(wanted.kinds, [Kind::Blank, Kind::Modern]);
+        assert!(take(&mut wanted.kinds, &modern) && !take(&mut wanted.kinds, &modern));
         wanted.note(&modern, 0);
-        assert_eq!(wanted.0, []);
+        assert_eq!(wanted.kinds, []);
+    }
+
+    #[test]
+    fn clients_that_are_always_new_do_not_decide_what_is_ready() {
+        let mut wanted = Wanted::default();
+        let kind = |name: &str| Kind::legacy(&format!(r#"{{"experimental":{{"{name}":{{}}}}}}"#));
+        wanted.note(&Kind::Modern, 1);
+        for number in 0..1000 {
+            wanted.note(&kind(&number.to_string()), 1);
+        }
+        let long = kind(&"x".repeat(5000));
+        (0..2).for_each(|_| wanted.note(&long, 1));
+        assert_eq!((&wanted.kinds, wanted.recent.len()), (&[Kind::Modern].into(), RECENT_MAX));
+        wanted.note(&kind("999"), 1);
+        assert_eq!(wanted.kinds, [kind("999")], "it has come again");
     }
 }

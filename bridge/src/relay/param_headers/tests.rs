@@ -101,6 +101,16 @@ fn a_proxy_and_the_tool_cannot_be_told_different_things() {
 }
 
 #[test]
+fn a_tool_that_loses_its_annotation_needs_no_header_any_more() {
+    let annotated = list(&json!({ "a": { "type": "string", "x-mcp-header": "A" } }));
+    for next in [list(&json!({ "a": { "type": "string" } })), r#"{"tools":[{"name":"t"}]}"#.to_owned()] {
+        let mut headers = from_tools(&annotated);
+        assert!(!headers.is_empty());
+        assert_eq!((headers.add_page(&next), headers.is_empty()), (vec![], true), "{next}");
+    }
+}
+
+#[test]
 fn invalid_annotations_make_the_tool_invalid() {
     let string = |name: &str| json!({ "type": "string", "x-mcp-header": name });
     let below = |keyword: &str, schema: Json| json!({ "a": { "type": "object", keyword: schema } });
