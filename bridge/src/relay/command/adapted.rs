@@ -1,10 +1,7 @@
 //! Legacy sessions with a modern server: the bridge is the legacy server that the client sees.
 
 use std::{
-    sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicU64, Ordering},
-    },
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
@@ -72,7 +69,6 @@ struct Adapted {
     wanted: watch::Sender<Listen>,
     /// What the server was last asked for and has acknowledged, and what of it it grants.
     acknowledged: watch::Sender<(Listen, Listen)>,
-    last_question: AtomicU64,
 }
 
 /// Opens a session of a client that has sent `initialize`.
@@ -93,7 +89,6 @@ pub(super) async fn open(served: &Arc<Served>, call: Call<'_>) -> Opened {
         child: AsyncMutex::new(None),
         wanted: watch::Sender::new(Listen::default()),
         acknowledged: watch::Sender::new(Default::default()),
-        last_question: AtomicU64::new(0),
     };
     let child = match timeout(call.timeout, adapted.living()).await {
         Ok(Ok(child)) => child,
@@ -250,9 +245,9 @@ impl Adapted {
         let _turn = out.turn_of_client();
         let mut waiting = Vec::new();
         for question in &questions.requests {
-            let number = self.last_question.fetch_add(1, Ordering::Relaxed) + 1;
-            let answered = self.session.ask(&number.to_string());
-            let answered = answered.ok_or_else(|| error_object("too many requests wait for this client's answer"))?;
+            let entered = self.session.ask(None);
+            let (number, answered) =
+                entered.ok_or_else(|| error_object("too many requests wait for this client's answer"))?;
             let message = request_message(number, &question.method, question.params.map(RawValue::get));
             out.message(message.into()).await;
             waiting.push((question, answered));

@@ -18,7 +18,7 @@ use super::{
     ear::Hearing,
     listen::{Subscription, wants},
     out::{self, Gone, Out},
-    session::Session,
+    session::{Asker, Session},
 };
 use crate::{
     backend::{
@@ -48,7 +48,14 @@ pub(super) struct Native {
 /// A server, and this session's ear at it.
 struct Seat {
     child: Arc<Child>,
+    session: Arc<Session>,
     _hearing: Hearing,
+}
+
+impl Drop for Seat {
+    fn drop(&mut self) {
+        self.session.gone(self.child.link().process_id());
+    }
 }
 
 /// Opens a session of a client that has sent `initialize`.
@@ -144,12 +151,13 @@ impl Native {
     fn seat(&self, child: Arc<Child>) -> Seat {
         let voice = Voice {
             session: Arc::clone(&self.session),
+            process: child.link().process_id(),
             child: Arc::downgrade(&child),
             served: Arc::clone(&self.served),
             interest: self.served.is_shared().then(|| Arc::clone(&self.shared_interest)),
         };
         let hearing = child.ear().hear(Arc::new(voice));
-        Seat { child, _hearing: hearing }
+        Seat { child, session: Arc::clone(&self.session), _hearing: hearing }
     }
 
     /// The session's server; one that has died is started again, as the client first started it.
@@ -214,10 +222,11 @@ impl Native {
         loop {
             match exchange.next().await {
                 Event::Note(Note::Notice(notice)) => {
-                    self.session.heard(&notice);
-                    out.message(notice.message()).await;
+                    if let Some(message) = self.session.heard(child.link().process_id(), &notice) {
+                        out.message(message).await;
+                    }
                 }
-                Event::Note(Note::Asked(asked)) => self.ask(child, asked, Some(out)).await,
+                Event::Note(Note::Asked(asked)) => self.ask(child, asked, out).await,
                 Event::Answer(outcome) => {
                     if let Ok(result) = &outcome {
                         self.served.seen_result(&request.method, result);
@@ -225,24 +234,26 @@ impl Native {
                     return out.served(&outcome).await;
                 }
                 Event::Closed => return,
-                Event::Lost(ended) => return out.lost(&ended).await,
+                Event::Lost(ended) => {
+                    // Also what it asked in its last moments, which was heard only now.
+                    self.session.gone(child.link().process_id());
+                    return out.lost(&ended).await;
+                }
             }
         }
     }
 
     /// Brings a question of the server's to the client, and the answer back when it comes.
-    async fn ask(&self, child: &Arc<Child>, asked: Asked, out: Option<&Out>) {
-        let Some(answered) = self.session.ask(&asked.id) else {
+    async fn ask(&self, child: &Arc<Child>, asked: Asked, out: &Out) {
+        let asker = Asker { process: child.link().process_id(), id: asked.id.clone() };
+        let Some((number, answered)) = self.session.ask(Some(asker)) else {
             let _ = child.link().refuse(&asked, "the client leaves too many requests unanswered").await;
             return;
         };
-        let message = asked.message(&asked.id);
-        let turn = out.map(Out::turn_of_client);
-        match out {
-            Some(out) => _ = out.message(message).await,
-            None => self.session.outbox.put(message),
-        }
-        carry_answer(&self.served, child, asked, answered, turn);
+        let message = asked.message(&number.to_string());
+        let turn = out.turn_of_client();
+        out.message(message).await;
+        carry_answer(&self.served, child, asked, answered, Some(turn));
     }
 
     fn is_interested_in(&self, uri: &str) {
@@ -356,6 +367,7 @@ impl Conversation for NativeSession {
 /// What a session hears of its server beside answers.
 struct Voice {
     session: Arc<Session>,
+    process: u32,
     child: std::sync::Weak<Child>,
     served: Arc<Served>,
     /// Where sessions share a server, which changes are for this one, apart from lists.
@@ -369,16 +381,16 @@ impl Listener for Voice {
             Some(_) if notice.method.ends_with("/list_changed") => true,
             Some(interest) => wants(&lock(interest), &notice),
         };
-        if wanted {
-            self.session.heard(&notice);
-            self.session.outbox.put(notice.message());
+        if wanted && let Some(message) = self.session.heard(self.process, &notice) {
+            self.session.outbox.put(message);
         }
     }
 
     fn asked(&self, asked: Asked) -> Option<Asked> {
         let Some(child) = self.child.upgrade().filter(|_| self.interest.is_none()) else { return Some(asked) };
-        let Some(answered) = self.session.ask(&asked.id) else { return Some(asked) };
-        self.session.outbox.put(asked.message(&asked.id));
+        let asker = Asker { process: self.process, id: asked.id.clone() };
+        let Some((number, answered)) = self.session.ask(Some(asker)) else { return Some(asked) };
+        self.session.outbox.put(asked.message(&number.to_string()));
         carry_answer(&self.served, &child, asked, answered, None);
         None
     }
