@@ -297,7 +297,8 @@ impl Gate {
             Era::Legacy => Some(self.session(&head.headers, caller, request.id.as_json())?),
         };
         let permit = self.judge.permit(request, caller, era, record).await?;
-        let client = Client { caller, era, streams: accepts.events, conversation: conversation.as_ref() };
+        let conversation = conversation.as_ref();
+        let client = Client { caller, era, streams: accepts.events, conversation, held: Some(&user.place) };
         if opens_session {
             return self.open(&permit, client, accepts).await;
         }

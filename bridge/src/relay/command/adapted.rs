@@ -21,11 +21,11 @@ use super::{
     listen,
     opening::Opening,
     out::{self, Gone, Out},
-    session::Session,
+    session::{self, Session},
 };
 use crate::{
     backend::{
-        Answer, Answered, Call, Conversation, Opened, Reply, code_of,
+        Answer, Answered, Call, Conversation, Held, Opened, Reply, code_of,
         link::{Ended, Event, Exchange, Note, Notice, Outgoing},
     },
     era::requested_version,
@@ -179,6 +179,10 @@ impl Adapted {
         let single = Listen { resources: vec![uri.clone()], ..Listen::default() };
         if grantable(&single, &listen::capabilities(&child)).resources.is_empty() {
             return out.error(METHOD_NOT_FOUND, "Method not found: the server has no subscriptions").await;
+        }
+        let known = self.wanted.borrow().resources.iter().filter(|known| **known != uri).count();
+        if let Err(error) = session::may_subscribe(known, &uri) {
+            return out.error(INVALID_PARAMS, &format!("Invalid params: {error}")).await;
         }
         self.wanted.send_if_modified(|wanted| {
             let new = !wanted.resources.contains(&uri);
@@ -414,9 +418,12 @@ impl Conversation for AdaptedSession {
         };
         let request = Ask::of(&call);
         let timeout = Some(call.timeout);
-        let reply = out::start(&self.0.served.tasks, request.id.clone(), timeout, Gone::GoesOn, move |out| {
-            adapted.answer(request, local, out)
-        });
+        let held = call.held.map(Held::keep);
+        let reply =
+            out::start(&self.0.served.tasks, request.id.clone(), timeout, Gone::GoesOn, move |out| async move {
+                let _held = held;
+                adapted.answer(request, local, out).await;
+            });
         std::future::ready(Reply::Stream(reply)).boxed()
     }
 

@@ -18,15 +18,15 @@ use super::{
     ear::Hearing,
     listen::{Subscription, wants},
     out::{self, Gone, Out},
-    session::{Asker, Session},
+    session::{self, Asker, Session},
 };
 use crate::{
     backend::{
-        Answer, Answered, Call, Conversation, Opened, Reply,
+        Answer, Answered, Call, Conversation, Held, Opened, Reply,
         link::{Asked, Event, Exchange, Listener, Note, Notice, Outgoing},
     },
     era::requested_version,
-    message::{Notification, Response, quoted, text},
+    message::{INVALID_PARAMS, Notification, Response, quoted, text},
     relay::translate::{edit::Edit, subscriptions::Listen},
     token::VerifiedToken,
 };
@@ -277,6 +277,10 @@ impl Native {
     }
 
     async fn subscribe(&self, child: &Arc<Child>, uri: String, out: &Out) {
+        let known = lock(&self.subscriptions).keys().filter(|known| **known != uri).count();
+        if let Err(error) = session::may_subscribe(known, &uri) {
+            return out.error(INVALID_PARAMS, &format!("Invalid params: {error}")).await;
+        }
         match Subscription::begin(child, &uri, &self.served.tasks).await {
             Some(subscription) => {
                 self.is_interested_in(&uri);
@@ -322,9 +326,12 @@ impl Conversation for NativeSession {
         let uri = call.request.params.members.get("uri").and_then(text).map(std::borrow::Cow::into_owned);
         let native = Arc::clone(&self.0);
         let timeout = Some(call.timeout);
-        let reply = out::start(&self.0.served.tasks, request.id.clone(), timeout, Gone::GoesOn, move |out| {
-            native.answer(request, Some(params), uri, out)
-        });
+        let held = call.held.map(Held::keep);
+        let reply =
+            out::start(&self.0.served.tasks, request.id.clone(), timeout, Gone::GoesOn, move |out| async move {
+                let _held = held;
+                native.answer(request, Some(params), uri, out).await;
+            });
         std::future::ready(Reply::Stream(reply)).boxed()
     }
 

@@ -54,6 +54,28 @@ pub(super) type Outcome = Result<Bytes, Bytes>;
 /// Questions that a session may leave unanswered; the protocol has no such bound, memory has.
 const QUESTIONS_MAX: usize = 256;
 
+/// Resources that a session may be subscribed to, and how long their URIs may be: together they are
+/// what one session may have us remember.
+const SUBSCRIPTIONS_MAX: usize = 1024;
+const URI_BYTES_MAX: usize = 4096;
+
+/// A session wants to hear of too much.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+pub(super) enum TooMuch {
+    #[error("a session has at most {SUBSCRIPTIONS_MAX} subscriptions; end one first")]
+    Subscriptions,
+    #[error("the URI of a subscription has at most {URI_BYTES_MAX} bytes")]
+    Uri,
+}
+
+/// Whether a session with so many subscriptions may have this one, too.
+pub(super) fn may_subscribe(known: usize, uri: &str) -> Result<(), TooMuch> {
+    if uri.len() > URI_BYTES_MAX {
+        return Err(TooMuch::Uri);
+    }
+    if known >= SUBSCRIPTIONS_MAX { Err(TooMuch::Subscriptions) } else { Ok(()) }
+}
+
 impl Session {
     pub(super) fn new() -> Self {
         Self {
