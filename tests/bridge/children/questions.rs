@@ -3,19 +3,19 @@
 use serde_json::{Value, json};
 
 use super::{
-    client::{Client, next_message},
-    rig::Rig,
+    client::{Client, next_message, read_reply},
+    rig::{Rig, eventually},
 };
 use crate::common::http::Connection;
 
 /// The answer of a user who fills in the form with this name.
 fn form(name: &str) -> Value {
-    json!({ "action": "accept", "content": { "username": name, "email": "ada@example.com" } })
+    json!({ "action": "accept", "content": { "username": name, "email": "ada@example.com", "name": name } })
 }
 
 /// Calls a tool that asks the user; gives the call and the question's id.
-fn asking(client: &mut Client) -> (Connection, Value) {
-    let mut call = client.begin("test_elicitation", &json!({ "message": "who?" }));
+fn asking(client: &mut Client, tool: &str) -> (Connection, Value) {
+    let mut call = client.begin(tool, &json!({ "message": "who?" }));
     assert_eq!(call.read_head().status, 200);
     let question = next_message(&mut call);
     assert_eq!(question["method"], "elicitation/create", "{question}");
@@ -28,13 +28,49 @@ fn late_answer_to_a_dead_server_is_not_taken_for_one_to_its_successor() {
     let rig = Rig::everything("legacy", "session", |line| line);
     let mut client =
         Client::legacy_with(rig.bridge.address(), &rig.token("alice", "app"), &json!({ "elicitation": {} }));
-    let (_lost, first) = asking(&mut client);
+    let (_lost, first) = asking(&mut client, "test_elicitation");
     client.call("die", &json!({}));
-    let (mut call, second) = asking(&mut client);
+    let (mut call, second) = asking(&mut client, "test_elicitation");
     assert_ne!(first, second, "one id for two questions");
     assert_eq!(client.respond(&first, &form("late")).head.status, 202);
     assert_eq!(client.respond(&second, &form("Ada")).head.status, 202);
     let answer = next_message(&mut call);
     let text = crate::common::mcp::text(&answer);
     assert!(text.contains("Ada") && !text.contains("late"), "{text}");
+}
+
+/// A call that waits for an answer to what nobody was asked waits until its deadline.
+#[test]
+fn client_that_reads_no_stream_as_its_answer_is_asked_on_that_of_its_session() {
+    for era in ["legacy", "modern"] {
+        let rig = Rig::everything(era, "session", |line| line);
+        let token = rig.token("alice", "app");
+        let mut client = Client::legacy_with(rig.bridge.address(), &token, &json!({ "elicitation": {} }));
+        let mut stream = client.listen();
+        let params = json!({ "name": "test_elicitation", "arguments": { "message": "who?" } });
+        let request = client.request("tools/call", &params).without("Accept").header("Accept", "application/json");
+        let mut call = client.send_only(&request);
+        let question = next_message(&mut stream);
+        assert_eq!(question["method"], "elicitation/create", "{era}: {question}");
+        assert_eq!(client.respond(&question["id"], &form("Ada")).head.status, 202);
+        let answer = read_reply(&mut call).text();
+        assert!(answer.contains("Ada"), "{era}: {answer}");
+    }
+}
+
+#[test]
+fn client_that_has_lost_its_connection_is_asked_on_the_stream_of_its_session() {
+    for era in ["legacy", "modern"] {
+        let rig = Rig::everything(era, "session", |line| line.flag("--metrics-listen", "127.0.0.1:0"));
+        let token = rig.token("alice", "app");
+        let mut client = Client::legacy_with(rig.bridge.address(), &token, &json!({ "elicitation": {} }));
+        let (call, first) = asking(&mut client, "test_input_required_result_multi_round");
+        drop(call);
+        eventually("no client", || rig.bridge.metrics().lines().any(|line| line == "mcp_bridge_streams 0"));
+        let mut stream = client.listen();
+        assert_eq!(client.respond(&first, &form("Ada")).head.status, 202);
+        let second = next_message(&mut stream);
+        assert_eq!(second["method"], "elicitation/create", "{era}: {second}");
+        assert_ne!(second["id"], first, "{era}");
+    }
 }

@@ -234,7 +234,7 @@ impl Adapted {
                         None => out.error(INTERNAL_ERROR, "Internal error: the server's result is not complete").await,
                     };
                 }
-                Ok(Some(questions)) => match self.ask_client(&questions, out).await {
+                Ok(Some(questions)) => match self.ask_client(&questions, request.streams, out).await {
                     Ok(answers) => attempt = retry_params(&params, &answers, questions.state.map(RawValue::get)),
                     Err(error) => return out.served(&Err(error)).await,
                 },
@@ -245,7 +245,13 @@ impl Adapted {
     }
 
     /// Asks the client, all at once, and waits for all its answers; or for its first refusal.
-    async fn ask_client(&self, questions: &Asked<'_>, out: &Out) -> Result<Vec<(String, String)>, Bytes> {
+    /// One that does not read a stream as its answer, or has left it, is asked on that of the session.
+    async fn ask_client(
+        &self,
+        questions: &Asked<'_>,
+        streams: bool,
+        out: &Out,
+    ) -> Result<Vec<(String, String)>, Bytes> {
         let _turn = out.turn_of_client();
         let mut waiting = Vec::new();
         for question in &questions.requests {
@@ -253,7 +259,10 @@ impl Adapted {
             let (number, answered) =
                 entered.ok_or_else(|| error_object("too many requests wait for this client's answer"))?;
             let message = request_message(number, &question.method, question.params.map(RawValue::get));
-            out.message(message.into()).await;
+            let message = Bytes::from(message);
+            if !streams || !out.message(message.clone()).await {
+                self.session.outbox.put(message);
+            }
             waiting.push((question, answered));
         }
         let mut answers = Vec::new();

@@ -252,7 +252,10 @@ impl Native {
         };
         let message = asked.message(&number.to_string());
         let turn = out.turn_of_client();
-        out.message(message).await;
+        // A client that has lost its connection can still be asked on its stream.
+        if !out.message(message.clone()).await {
+            self.session.outbox.put(message);
+        }
         carry_answer(&self.served, child, asked, answered, Some(turn));
     }
 
