@@ -138,15 +138,6 @@ impl Adapted {
         }
     }
 
-    async fn answer(self: Arc<Self>, request: Ask, local: Local, out: Out) {
-        let in_flight = self.session.begin(&request.id);
-        tokio::select! {
-            () = self.work(&request, local, &out) => {}
-            // What was cancelled is not answered.
-            () = in_flight.cancelled() => {}
-        }
-    }
-
     async fn work(&self, request: &Ask, local: Local, out: &Out) {
         let empty = || Ok(Bytes::from_static(b"{}"));
         match (route(Era::Legacy, &request.method), request.method.as_str(), local) {
@@ -428,10 +419,16 @@ impl Conversation for AdaptedSession {
         let request = Ask::of(&call);
         let timeout = Some(call.timeout);
         let held = call.held.map(Held::keep);
+        // Before the task, which a cancellation may overtake.
+        let in_flight = self.0.session.begin(&request.id);
         let reply =
             out::start(&self.0.served.tasks, request.id.clone(), timeout, Gone::GoesOn, move |out| async move {
                 let _held = held;
-                adapted.answer(request, local, out).await;
+                tokio::select! {
+                    () = adapted.work(&request, local, &out) => {}
+                    // What was cancelled is not answered.
+                    () = in_flight.cancelled() => {}
+                }
             });
         std::future::ready(Reply::Stream(reply)).boxed()
     }

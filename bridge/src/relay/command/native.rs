@@ -3,13 +3,14 @@
 use std::{
     collections::HashMap,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
 };
 
 use bytes::Bytes;
 use futures_util::{FutureExt as _, future::BoxFuture};
 use mcp_calculator::server::LEGACY_VERSIONS;
-use tokio::sync::Mutex as AsyncMutex;
-use tracing::warn;
+use tokio::{sync::Mutex as AsyncMutex, time::timeout};
+use tracing::{debug, warn};
 
 use super::{
     Served,
@@ -36,6 +37,8 @@ pub(super) struct Native {
     served: Arc<Served>,
     caller: Arc<VerifiedToken>,
     session: Arc<Session>,
+    /// How long a server may take for what the client tells it.
+    timeout: Duration,
     /// What the client began with, for a server that has to be started again.
     initialize: String,
     /// The server; `None` until it has to be started again.
@@ -65,13 +68,14 @@ pub(super) async fn open(served: &Arc<Served>, call: Call<'_>) -> Opened {
         served: Arc::clone(served),
         caller: Arc::clone(call.caller),
         session: Arc::new(Session::new()),
+        timeout: call.timeout,
         initialize: ask::params(call.request, &identity).to_json(),
         child: AsyncMutex::new(None),
         subscriptions: Mutex::default(),
         shared_interest: Arc::default(),
     };
     let id = call.request.id.as_json();
-    let started = tokio::time::timeout(call.timeout, native.start()).await;
+    let started = timeout(call.timeout, native.start()).await;
     let reply = match started {
         Ok(Ok((seat, outcome))) => {
             let outcome = if served.is_shared() { outcome.map(|result| agreed(&call, result)) } else { outcome };
@@ -152,6 +156,7 @@ impl Native {
         let voice = Voice {
             session: Arc::clone(&self.session),
             process: child.link().process_id(),
+            timeout: self.timeout,
             child: Arc::downgrade(&child),
             served: Arc::clone(&self.served),
             interest: self.served.is_shared().then(|| Arc::clone(&self.shared_interest)),
@@ -181,15 +186,6 @@ impl Native {
         }
         *kept = Some(seat);
         Ok(child)
-    }
-
-    async fn answer(self: Arc<Self>, request: Ask, params: Option<String>, uri: Option<String>, out: Out) {
-        let in_flight = self.session.begin(&request.id);
-        tokio::select! {
-            () = self.work(&request, params, uri, &out) => {}
-            // What was cancelled is not answered.
-            () = in_flight.cancelled() => {}
-        }
     }
 
     async fn work(&self, request: &Ask, params: Option<String>, uri: Option<String>, out: &Out) {
@@ -256,7 +252,7 @@ impl Native {
         if !out.message(message.clone()).await {
             self.session.outbox.put(message);
         }
-        carry_answer(&self.served, child, asked, answered, Some(turn));
+        carry_answer(&self.served, child, asked, answered, Some(turn), self.timeout);
     }
 
     fn is_interested_in(&self, uri: &str) {
@@ -305,16 +301,21 @@ fn carry_answer(
     asked: Asked,
     answered: tokio::sync::oneshot::Receiver<super::session::Outcome>,
     turn: Option<super::out::Turn>,
+    patience: Duration,
 ) {
     let child = Arc::downgrade(child);
     served.tasks.spawn(async move {
         let outcome = answered.await;
         drop(turn);
         let Some(child) = child.upgrade() else { return };
-        let _ = match outcome {
-            Ok(outcome) => child.link().respond(&asked.id, outcome.as_deref().map_err(|error| &**error)).await,
-            Err(_) => child.link().refuse(&asked, "nobody answers this any more").await,
+        let told = async {
+            match outcome {
+                Ok(outcome) => child.link().respond(&asked.id, outcome.as_deref().map_err(|error| &**error)).await,
+                Err(_) => child.link().refuse(&asked, "nobody answers this any more").await,
+            }
         };
+        // One that does not read its input must not be kept by who waits for that.
+        let _ = timeout(patience, told).await;
     });
 }
 
@@ -328,13 +329,23 @@ impl Conversation for NativeSession {
         let request = Ask::of(&call);
         let uri = call.request.params.members.get("uri").and_then(text).map(std::borrow::Cow::into_owned);
         let native = Arc::clone(&self.0);
-        let timeout = Some(call.timeout);
         let held = call.held.map(Held::keep);
-        let reply =
-            out::start(&self.0.served.tasks, request.id.clone(), timeout, Gone::GoesOn, move |out| async move {
+        // Before the task, which a cancellation may overtake.
+        let in_flight = self.0.session.begin(&request.id);
+        let reply = out::start(
+            &self.0.served.tasks,
+            request.id.clone(),
+            Some(call.timeout),
+            Gone::GoesOn,
+            move |out| async move {
                 let _held = held;
-                native.answer(request, Some(params), uri, out).await;
-            });
+                tokio::select! {
+                    () = native.work(&request, Some(params), uri, &out) => {}
+                    // What was cancelled is not answered.
+                    () = in_flight.cancelled() => {}
+                }
+            },
+        );
         std::future::ready(Reply::Stream(reply)).boxed()
     }
 
@@ -347,10 +358,16 @@ impl Conversation for NativeSession {
                 // What one client says about itself is not what all of them are.
                 return;
             }
-            let child = self.0.child.lock().await.as_ref().map(|seat| Arc::clone(&seat.child));
-            let Some(child) = child else { return };
-            let params = notification.params.is_given.then(|| Edit::new(&notification.params).identity(None).to_json());
-            let _ = child.link().notify(&notification.method, params.as_deref().map(str::as_bytes)).await;
+            let told = async {
+                let child = self.0.child.lock().await.as_ref().map(|seat| Arc::clone(&seat.child));
+                let Some(child) = child else { return };
+                let params =
+                    notification.params.is_given.then(|| Edit::new(&notification.params).identity(None).to_json());
+                let _ = child.link().notify(&notification.method, params.as_deref().map(str::as_bytes)).await;
+            };
+            if timeout(self.0.timeout, told).await.is_err() {
+                debug!("a server does not read its input; a notification is lost");
+            }
         }
         .boxed()
     }
@@ -378,6 +395,7 @@ impl Conversation for NativeSession {
 struct Voice {
     session: Arc<Session>,
     process: u32,
+    timeout: Duration,
     child: std::sync::Weak<Child>,
     served: Arc<Served>,
     /// Where sessions share a server, which changes are for this one, apart from lists.
@@ -401,7 +419,7 @@ impl Listener for Voice {
         let asker = Asker { process: self.process, id: asked.id.clone() };
         let Some((number, answered)) = self.session.ask(Some(asker)) else { return Some(asked) };
         self.session.outbox.put(asked.message(&number.to_string()));
-        carry_answer(&self.served, &child, asked, answered, None);
+        carry_answer(&self.served, &child, asked, answered, None, self.timeout);
         None
     }
 }

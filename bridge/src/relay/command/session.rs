@@ -3,7 +3,7 @@
 use std::{
     collections::HashMap,
     sync::{
-        Mutex, MutexGuard, PoisonError,
+        Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
 };
@@ -88,10 +88,10 @@ impl Session {
     }
 
     /// Enters a request under the client's id, until what is returned is dropped.
-    pub(super) fn begin(&self, id: &str) -> InFlight<'_> {
+    pub(super) fn begin(self: &Arc<Self>, id: &str) -> InFlight {
         let cancelled = self.ended.child_token();
         lock(&self.requests).insert(id.to_owned(), cancelled.clone());
-        InFlight { session: self, id: id.to_owned(), cancelled }
+        InFlight { session: Arc::clone(self), id: id.to_owned(), cancelled }
     }
 
     /// The client has cancelled a request.
@@ -167,20 +167,20 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 /// A request that its client may cancel.
-pub(super) struct InFlight<'s> {
-    session: &'s Session,
+pub(super) struct InFlight {
+    session: Arc<Session>,
     id: String,
     cancelled: CancellationToken,
 }
 
-impl InFlight<'_> {
+impl InFlight {
     /// Waits until the client cancels it, or its session ends. Cancel-safe.
     pub(super) async fn cancelled(&self) {
         self.cancelled.cancelled().await;
     }
 }
 
-impl Drop for InFlight<'_> {
+impl Drop for InFlight {
     fn drop(&mut self) {
         lock(&self.session.requests).remove(&self.id);
     }
