@@ -6,7 +6,7 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
 };
 
-use crate::{backend::Held, token::VerifiedToken};
+use crate::token::VerifiedToken;
 
 /// The places of one endpoint.
 pub(super) struct Places {
@@ -77,15 +77,17 @@ pub(super) struct Place {
     kept: OnceLock<Arc<Kept>>,
 }
 
-struct Kept {
+/// A place that somebody keeps after its request has been answered, or left.
+pub(super) struct Kept {
     places: Arc<Places>,
     user: Option<u64>,
 }
 
-impl Held for Place {
-    fn keep(&self) -> Box<dyn Send> {
+impl Place {
+    /// Takes the place until what is returned is dropped, too.
+    pub(super) fn keep(&self) -> Arc<Kept> {
         let kept = || Arc::new(Kept { places: Arc::clone(&self.places), user: self.user });
-        Box::new(Arc::clone(self.kept.get_or_init(kept)))
+        Arc::clone(self.kept.get_or_init(kept))
     }
 }
 
