@@ -74,3 +74,20 @@ fn client_that_has_lost_its_connection_is_asked_on_the_stream_of_its_session() {
         assert_ne!(second["id"], first, "{era}");
     }
 }
+
+/// One of several questions is refused while a person still thinks about another.
+#[test]
+fn refusal_of_the_second_question_does_not_wait_for_the_answer_to_the_first() {
+    let rig = Rig::everything("modern", "session", |line| line);
+    let token = rig.token("alice", "app");
+    let capabilities = json!({ "elicitation": {}, "sampling": {}, "roots": {} });
+    let mut client = Client::legacy_with(rig.bridge.address(), &token, &capabilities);
+    let mut call = client.begin("test_input_required_result_multiple_inputs", &json!({}));
+    assert_eq!(call.read_head().status, 200);
+    let questions: [Value; 3] = std::array::from_fn(|_| next_message(&mut call));
+    assert_eq!(questions[1]["method"], "sampling/createMessage", "{questions:?}");
+    let error = json!({ "code": -1, "message": "not by me" });
+    let refusal = client.post(&json!({ "jsonrpc": "2.0", "id": questions[1]["id"], "error": error }));
+    assert_eq!(client.exchange(&refusal).head.status, 202);
+    assert_eq!(next_message(&mut call)["error"], error);
+}

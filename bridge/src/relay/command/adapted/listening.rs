@@ -3,8 +3,12 @@
 use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
+use futures_util::{FutureExt as _, future::BoxFuture};
 use serde_json::value::RawValue;
-use tokio::time::timeout;
+use tokio::{
+    sync::oneshot,
+    time::{Instant, sleep, timeout},
+};
 
 use super::{
     super::{listen, out::Out, session},
@@ -22,8 +26,10 @@ use crate::{
 /// How long the answer to `resources/subscribe` waits for the server to acknowledge.
 const ACKNOWLEDGED_WITHIN: Duration = Duration::from_secs(5);
 
-/// A pause before a subscription that the server has ended is begun again.
-const LISTEN_AGAIN: Duration = Duration::from_secs(1);
+/// Pauses before a subscription that the server has ended is begun again: the first, and the longest
+/// for a server that ends it again and again, which may have to be started each time.
+const PAUSE_MIN: Duration = Duration::from_secs(1);
+const PAUSE_MAX: Duration = Duration::from_secs(60);
 
 impl Adapted {
     pub(super) async fn subscribe(&self, uri: String, out: &Out) {
@@ -68,24 +74,61 @@ impl Adapted {
 
     async fn keep_listening(&self) {
         let mut wanted = self.wanted.subscribe();
+        let mut pause = PAUSE_MIN;
+        let mut earlier: Option<BoxFuture<'_, ()>> = None;
         loop {
             let listen = wanted.borrow_and_update().clone();
-            if !listen.is_empty() {
-                tokio::select! {
-                    // A server that ends it, or does not have it, is asked again in a while.
-                    () = async {
-                        let _ = self.listen_once(&listen).await;
-                        tokio::time::sleep(LISTEN_AGAIN).await;
-                    } => continue,
-                    changed = wanted.changed() => if changed.is_err() { return },
+            if listen.is_empty() {
+                earlier = None;
+                if wanted.changed().await.is_err() {
+                    return;
                 }
-            } else if wanted.changed().await.is_err() {
-                return;
+                continue;
             }
+            let (grant, mut granted) = oneshot::channel();
+            let mut newer = self.listen_once(listen.clone(), grant).map(drop).boxed();
+            let mut granted_at = None;
+            let has_ended = loop {
+                tokio::select! {
+                    // Between the end of one and the beginning of the next, changes would be lost.
+                    Ok(granted) = &mut granted, if granted_at.is_none() => {
+                        earlier = None;
+                        granted_at = Some(Instant::now());
+                        self.acknowledged.send_replace((listen.clone(), granted));
+                    }
+                    () = &mut newer => break true,
+                    () = end_of(&mut earlier) => earlier = None,
+                    changed = wanted.changed() => {
+                        if changed.is_err() {
+                            return;
+                        }
+                        break false;
+                    }
+                }
+            };
+            if !has_ended {
+                // One that is not acknowledged has nothing to say that the one before it has not.
+                if granted_at.is_some() {
+                    earlier = Some(newer);
+                }
+                continue;
+            }
+            // A server that ends it, or does not have it, is asked again in a while.
+            earlier = None;
+            if granted_at.is_some_and(|at| at.elapsed() >= pause) {
+                pause = PAUSE_MIN;
+            }
+            tokio::select! {
+                () = sleep(pause) => pause = (pause * 2).min(PAUSE_MAX),
+                changed = wanted.changed() => if changed.is_err() { return },
+            }
+            // What has changed meanwhile is seen in the next round.
         }
     }
 
-    async fn listen_once(&self, listen: &Listen) -> Result<(), Ended> {
+    /// Listens until the server ends it. `grant` learns what the server acknowledges.
+    async fn listen_once(&self, listen: Listen, grant: oneshot::Sender<Listen>) -> Result<(), Ended> {
+        let mut grant = Some(grant);
         let Ok(child) = self.living().await else { return Ok(()) };
         let outgoing = Outgoing {
             method: "subscriptions/listen",
@@ -94,13 +137,15 @@ impl Adapted {
             takes_strays: false,
             cancellable: true,
         };
-        let params = listen_params(listen, &self.envelope(None));
+        let params = listen_params(&listen, &self.envelope(None));
         let mut exchange = child.link().request(outgoing, |_| Some(params)).await?;
         loop {
             match exchange.next().await {
                 Event::Note(Note::Notice(notice)) if notice.method == "notifications/subscriptions/acknowledged" => {
-                    let granted = granted(&notice).unwrap_or_default();
-                    self.acknowledged.send_replace((listen.clone(), granted));
+                    if let Some(grant) = grant.take() {
+                        // Who waits for it is gone together with this.
+                        let _ = grant.send(granted(&notice).unwrap_or_default());
+                    }
                 }
                 Event::Note(Note::Notice(notice)) => {
                     if place(&notice.method) == Place::Subscription {
@@ -120,6 +165,14 @@ impl Adapted {
                 Event::Lost(ended) => return Err(ended),
             }
         }
+    }
+}
+
+/// Waits for the end of a subscription, if there is one.
+async fn end_of(listening: &mut Option<BoxFuture<'_, ()>>) {
+    match listening {
+        Some(listening) => listening.await,
+        None => std::future::pending().await,
     }
 }
 

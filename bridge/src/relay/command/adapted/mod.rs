@@ -5,7 +5,10 @@ mod listening;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
-use futures_util::{FutureExt as _, future::BoxFuture};
+use futures_util::{
+    FutureExt as _,
+    future::{BoxFuture, try_join_all},
+};
 use mcp_calculator::server::Era;
 use serde_json::value::RawValue;
 use tokio::{
@@ -215,16 +218,15 @@ impl Adapted {
             }
             waiting.push((question, answered));
         }
-        let mut answers = Vec::new();
-        for (question, answered) in waiting {
+        let answers = waiting.into_iter().map(|(question, answered)| async move {
             let answer = match answered.await {
                 Ok(Ok(result)) => String::from_utf8_lossy(&result).into_owned(),
                 Ok(Err(error)) => refusal(&question.method).map(str::to_owned).ok_or(error)?,
                 Err(_) => return Err(error_object("the session has ended")),
             };
-            answers.push((question.key.clone().into_owned(), answer));
-        }
-        Ok(answers)
+            Ok((question.key.clone().into_owned(), answer))
+        });
+        try_join_all(answers).await
     }
 
     async fn failure(&self, request: &Ask, error: &Bytes, out: &Out) {
