@@ -1,5 +1,7 @@
 //! Legacy sessions with a legacy server: nearly everything passes through.
 
+mod voice;
+
 use std::{
     collections::HashMap,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -17,14 +19,14 @@ use super::{
     ask::{self, Ask},
     children::{Child, Kind, StartError},
     ear::Hearing,
-    listen::{Subscription, wants},
+    listen::Subscription,
     out::{self, Gone, Out},
-    session::{self, Asker, Session},
+    session::{self, Session},
 };
 use crate::{
     backend::{
         Answer, Answered, Call, Conversation, Held, Opened, Reply,
-        link::{Asked, Event, Exchange, Listener, Note, Notice, Outgoing},
+        link::{Event, Exchange, Note, Outgoing},
     },
     era::requested_version,
     message::{INVALID_PARAMS, Notification, Response, quoted, text},
@@ -152,19 +154,6 @@ impl Native {
         }
     }
 
-    fn seat(&self, child: Arc<Child>) -> Seat {
-        let voice = Voice {
-            session: Arc::clone(&self.session),
-            process: child.link().process_id(),
-            timeout: self.timeout,
-            child: Arc::downgrade(&child),
-            served: Arc::clone(&self.served),
-            interest: self.served.is_shared().then(|| Arc::clone(&self.shared_interest)),
-        };
-        let hearing = child.ear().hear(Arc::new(voice));
-        Seat { child, session: Arc::clone(&self.session), _hearing: hearing }
-    }
-
     /// The session's server; one that has died is started again, as the client first started it.
     async fn living(&self) -> Result<Arc<Child>, Failure> {
         let mut kept = self.child.lock().await;
@@ -239,22 +228,6 @@ impl Native {
         }
     }
 
-    /// Brings a question of the server's to the client, and the answer back when it comes.
-    async fn ask(&self, child: &Arc<Child>, asked: Asked, out: &Out) {
-        let asker = Asker { process: child.link().process_id(), id: asked.id.clone() };
-        let Some((number, answered)) = self.session.ask(Some(asker)) else {
-            let _ = child.link().refuse(&asked, "the client leaves too many requests unanswered").await;
-            return;
-        };
-        let message = asked.message(&number.to_string());
-        let turn = out.turn_of_client();
-        // A client that has lost its connection can still be asked on its stream.
-        if !out.message(message.clone()).await {
-            self.session.outbox.put(message);
-        }
-        carry_answer(&self.served, child, asked, answered, Some(turn), self.timeout);
-    }
-
     fn is_interested_in(&self, uri: &str) {
         let mut interest = lock(&self.shared_interest);
         if !interest.resources.iter().any(|known| known == uri) {
@@ -292,31 +265,6 @@ impl Native {
             }
         }
     }
-}
-
-/// Waits for the client's answer and gives it to the server.
-fn carry_answer(
-    served: &Served,
-    child: &Arc<Child>,
-    asked: Asked,
-    answered: tokio::sync::oneshot::Receiver<super::session::Outcome>,
-    turn: Option<super::out::Turn>,
-    patience: Duration,
-) {
-    let child = Arc::downgrade(child);
-    served.tasks.spawn(async move {
-        let outcome = answered.await;
-        drop(turn);
-        let Some(child) = child.upgrade() else { return };
-        let told = async {
-            match outcome {
-                Ok(outcome) => child.link().respond(&asked.id, outcome.as_deref().map_err(|error| &**error)).await,
-                Err(_) => child.link().refuse(&asked, "nobody answers this any more").await,
-            }
-        };
-        // One that does not read its input must not be kept by who waits for that.
-        let _ = timeout(patience, told).await;
-    });
 }
 
 /// The session as its gate sees it.
@@ -388,39 +336,6 @@ impl Conversation for NativeSession {
         if let Ok(mut child) = self.0.child.try_lock() {
             *child = None;
         }
-    }
-}
-
-/// What a session hears of its server beside answers.
-struct Voice {
-    session: Arc<Session>,
-    process: u32,
-    timeout: Duration,
-    child: std::sync::Weak<Child>,
-    served: Arc<Served>,
-    /// Where sessions share a server, which changes are for this one, apart from lists.
-    interest: Option<Arc<Mutex<Listen>>>,
-}
-
-impl Listener for Voice {
-    fn notified(&self, notice: Notice) {
-        let wanted = match &self.interest {
-            None => true,
-            Some(_) if notice.method.ends_with("/list_changed") => true,
-            Some(interest) => wants(&lock(interest), &notice),
-        };
-        if wanted && let Some(message) = self.session.heard(self.process, &notice) {
-            self.session.outbox.put(message);
-        }
-    }
-
-    fn asked(&self, asked: Asked) -> Option<Asked> {
-        let Some(child) = self.child.upgrade().filter(|_| self.interest.is_none()) else { return Some(asked) };
-        let asker = Asker { process: self.process, id: asked.id.clone() };
-        let Some((number, answered)) = self.session.ask(Some(asker)) else { return Some(asked) };
-        self.session.outbox.put(asked.message(&number.to_string()));
-        carry_answer(&self.served, &child, asked, answered, None, self.timeout);
-        None
     }
 }
 
