@@ -149,6 +149,8 @@ impl Adapted {
             (Route::Bridge, "resources/subscribe", Local { uri: Some(uri), .. }) => self.subscribe(uri, out).await,
             (Route::Bridge, "resources/unsubscribe", Local { uri: Some(uri), .. }) => {
                 self.wanted.send_modify(|wanted| wanted.resources.retain(|known| *known != uri));
+                // Whoever subscribes again has to wait for a new acknowledgement.
+                self.acknowledged.send_modify(|(asked, _)| asked.resources.retain(|known| *known != uri));
                 out.served(&empty()).await;
             }
             (Route::Bridge, "resources/subscribe" | "resources/unsubscribe", _) => {
