@@ -109,6 +109,14 @@ pub struct Call<'a> {
     pub streams: bool,
     /// How long the answer may take.
     pub timeout: Duration,
+    /// What the request takes up, for who goes on when its client has left.
+    pub held: Option<&'a dyn Held>,
+}
+
+/// What a request takes up of its user's share.
+pub trait Held: Send + Sync {
+    /// Takes it up until what is returned is dropped, too.
+    fn keep(&self) -> Box<dyn Send>;
 }
 
 /// How a request is answered.

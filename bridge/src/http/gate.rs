@@ -17,7 +17,7 @@ use tokio::time::Instant;
 use tracing::debug;
 
 use crate::{
-    backend::{Answered, Conversation, Opened},
+    backend::{Answered, Conversation, Held, Opened},
     config::{Limits, server::Denial},
     http::{
         body,
@@ -35,7 +35,10 @@ use crate::{
     },
     message::Message,
     policy::{Permit, Policy},
-    relay::{Client, Outcome, Relay, filter, session::Sessions},
+    relay::{
+        Client, Outcome, Relay, filter,
+        session::{InUse, SessionId, Sessions},
+    },
     resource::ResourceUri,
     telemetry::{audit::Audit, labels::MethodLabel, metrics::Metrics},
     token::{BearerToken, Issuer, NotReady, TokenVerifier, VerifiedToken, VerifyError},
@@ -265,7 +268,7 @@ impl Gate {
             Message::Notification(notification) => {
                 record.asks(&notification.method, None);
                 let conversation = match (era, mirror.version) {
-                    (Era::Legacy, _) => Some(self.session(&head.headers, caller, "null")?),
+                    (Era::Legacy, _) => Some(self.touch(&head.headers, caller)?),
                     (Era::Modern, None | Some(Ok(MODERN_VERSION))) => None,
                     (Era::Modern, Some(_)) => return Err(Refusal::UnsupportedVersion),
                 };
@@ -277,7 +280,7 @@ impl Gate {
             }
             Message::Response(response) if era == Era::Legacy => {
                 record.label = MethodLabel::Response;
-                let conversation = self.session(&head.headers, caller, "null")?;
+                let conversation = self.touch(&head.headers, caller)?;
                 record.allowed = true;
                 conversation.respond(&response).await;
                 return Ok(respond::empty(StatusCode::ACCEPTED));
@@ -285,19 +288,25 @@ impl Gate {
             Message::Response(_) => return Err(Refusal::UnexpectedResponse),
         };
         let opens_session = era == Era::Legacy && request.method == "initialize";
-        let conversation = match era {
-            Era::Modern => {
-                let envelope = mirror
-                    .check(&request)
-                    .and_then(|()| self.relay.check_arguments(&request, &|name| headers::value(&head.headers, name)));
-                envelope.map_err(|error| Refusal::Envelope { id: request.id.to_json(), error })?;
-                None
-            }
-            Era::Legacy if opens_session => None,
-            Era::Legacy => Some(self.session(&head.headers, caller, request.id.as_json())?),
-        };
+        let session =
+            match era {
+                Era::Modern => {
+                    let envelope = mirror.check(&request).and_then(|()| {
+                        self.relay.check_arguments(&request, &|name| headers::value(&head.headers, name))
+                    });
+                    envelope.map_err(|error| Refusal::Envelope { id: request.id.to_json(), error })?;
+                    None
+                }
+                Era::Legacy if opens_session => None,
+                Era::Legacy => Some(self.session(&head.headers, request.id.as_json(), |id| {
+                    self.sessions.begin(id, caller, Instant::now())
+                })?),
+            };
+        let (conversation, in_use) = session.unzip();
+        let taken = Taken { place: user.place, in_use };
         let permit = self.judge.permit(request, caller, era, record).await?;
-        let client = Client { caller, era, streams: accepts.events, conversation: conversation.as_ref() };
+        let conversation = conversation.as_ref();
+        let client = Client { caller, era, streams: accepts.events, conversation, held: Some(&taken) };
         if opens_session {
             return self.open(&permit, client, accepts).await;
         }
@@ -306,7 +315,7 @@ impl Gate {
             Outcome::Answered(answered) => Ok(answer(shown(answered), era, accepts)),
             Outcome::Streaming(streaming) => {
                 let last = Box::new(move |answered| shown(answered).into_answer().message);
-                let reply = sse::Source::Reply { streaming, last, _held: (user.place, self.metrics.stream()) };
+                let reply = sse::Source::Reply { streaming, last, _held: (taken, self.metrics.stream()) };
                 Ok(self.stream(reply, user.token, user.verified))
             }
             // The client is no longer interested, and an answer would break the protocol.
@@ -361,11 +370,20 @@ impl Gate {
         record.cause = Some(respond::cause(refusal));
     }
 
-    /// What a legacy request's session speaks to, if the session lives and is the caller's.
-    fn session(&self, headers: &HeaderMap, caller: &VerifiedToken, id: &str) -> Result<Arc<dyn Conversation>, Refusal> {
+    /// What a legacy session speaks to, if it lives and is the caller's.
+    fn touch(&self, headers: &HeaderMap, caller: &VerifiedToken) -> Result<Arc<dyn Conversation>, Refusal> {
+        self.session(headers, "null", |id| self.sessions.touch(id, caller, Instant::now()))
+    }
+
+    /// What `find` gives for the session of the legacy message with this id.
+    fn session<T>(
+        &self,
+        headers: &HeaderMap,
+        id: &str,
+        find: impl FnOnce(&SessionId) -> Option<T>,
+    ) -> Result<T, Refusal> {
         let session = headers::session_of(headers, id)?;
-        let conversation = session.and_then(|session| self.sessions.touch(&session, caller, Instant::now()));
-        conversation.ok_or_else(|| Refusal::SessionUnknown { id: id.to_owned() })
+        session.as_ref().and_then(find).ok_or_else(|| Refusal::SessionUnknown { id: id.to_owned() })
     }
 
     fn get(&self, headers: &HeaderMap, user: User, record: &mut Record<'_>) -> Result<Response<Body>, Refusal> {
@@ -444,6 +462,18 @@ pub(super) struct User {
     pub(super) verified: Arc<VerifiedToken>,
     /// Their place among the requests that are answered at once.
     pub(super) place: Place,
+}
+
+/// What a request takes up until it is answered, or goes on without its client.
+pub(super) struct Taken {
+    place: Place,
+    in_use: Option<InUse>,
+}
+
+impl Held for Taken {
+    fn keep(&self) -> Box<dyn Send> {
+        Box::new((self.place.keep(), self.in_use.clone()))
+    }
 }
 
 fn answer(answered: Answered, era: Era, accepts: Accepts) -> Response<Body> {

@@ -121,7 +121,8 @@ impl Gate {
             return Ok(self.opening(&permit, line, caller, place));
         }
         let conversation = Arc::clone(line) as Arc<dyn Conversation>;
-        let client = Client { caller, era: Era::Legacy, streams: true, conversation: Some(&conversation) };
+        // Nothing outlives the stream that has the place.
+        let client = Client { caller, era: Era::Legacy, streams: true, conversation: Some(&conversation), held: None };
         let shown = self.shown(&permit, caller);
         Ok(match self.relay.begin(&permit, client).await {
             Reply::Whole(answered) => voice(one(shown(answered).into_answer().message), place),
@@ -144,7 +145,7 @@ impl Gate {
                 line.opened(None);
                 return Answer::error(&id, INTERNAL_ERROR, "Internal error", None).message;
             };
-            let client = Client { caller: &caller, era: Era::Legacy, streams: true, conversation: None };
+            let client = Client { caller: &caller, era: Era::Legacy, streams: true, conversation: None, held: None };
             let Opened { reply, conversation } = relay.open(&permit, client).await;
             // Before the answer, after which the client may send more.
             line.opened(conversation);

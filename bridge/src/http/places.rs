@@ -3,7 +3,7 @@
 use std::{
     collections::HashMap,
     hash::{BuildHasher as _, RandomState},
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
 };
 
 use crate::token::VerifiedToken;
@@ -47,7 +47,19 @@ impl Places {
             *count += 1;
         }
         state.free -= 1;
-        Some(Place { places: Arc::clone(self), user: user.map(|(_, user)| user) })
+        Some(Place { places: Arc::clone(self), user: user.map(|(_, user)| user), kept: OnceLock::new() })
+    }
+
+    fn release(&self, user: Option<u64>) {
+        let mut state = self.lock();
+        state.free += 1;
+        let Some(user) = user else { return };
+        if let Some(count) = state.taken.get_mut(&user) {
+            *count -= 1;
+            if *count == 0 {
+                state.taken.remove(&user);
+            }
+        }
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -60,19 +72,36 @@ impl Places {
 pub(super) struct Place {
     places: Arc<Places>,
     user: Option<u64>,
+    /// The same place where others keep it, too; the last one gives it back. Most requests end with
+    /// their client, and need no counting.
+    kept: OnceLock<Arc<Kept>>,
+}
+
+/// A place that somebody keeps after its request has been answered, or left.
+pub(super) struct Kept {
+    places: Arc<Places>,
+    user: Option<u64>,
+}
+
+impl Place {
+    /// Takes the place until what is returned is dropped, too.
+    pub(super) fn keep(&self) -> Arc<Kept> {
+        let kept = || Arc::new(Kept { places: Arc::clone(&self.places), user: self.user });
+        Arc::clone(self.kept.get_or_init(kept))
+    }
 }
 
 impl Drop for Place {
     fn drop(&mut self) {
-        let mut state = self.places.lock();
-        state.free += 1;
-        let Some(user) = self.user else { return };
-        if let Some(count) = state.taken.get_mut(&user) {
-            *count -= 1;
-            if *count == 0 {
-                state.taken.remove(&user);
-            }
+        if self.kept.get().is_none() {
+            self.places.release(self.user);
         }
+    }
+}
+
+impl Drop for Kept {
+    fn drop(&mut self) {
+        self.places.release(self.user);
     }
 }
 
@@ -92,6 +121,23 @@ mod tests {
         assert!(places.take(&greedy).is_some());
         drop(others);
         assert!(places.lock().taken.is_empty(), "nobody is remembered without a place");
+    }
+
+    #[test]
+    fn a_place_is_free_when_the_last_who_keeps_it_has_ended() {
+        let places = Arc::new(Places::new(2, true));
+        let alice = VerifiedToken::of("alice", "a");
+        let place = places.take(&alice).expect("room");
+        let kept = [place.keep(), place.keep()];
+        drop(place);
+        assert!(places.take(&alice).is_none());
+        drop(kept);
+        let place = places.take(&alice).expect("room");
+        drop(place.keep());
+        assert!(places.take(&alice).is_none());
+        drop(place);
+        let state = places.lock();
+        assert_eq!((state.free, state.taken.len()), (2, 0));
     }
 
     #[test]

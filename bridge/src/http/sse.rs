@@ -18,7 +18,7 @@ use tokio::{
 
 use crate::{
     backend::{Answered, Item},
-    http::{places::Place, respond::Body},
+    http::{gate::Taken, respond::Body},
     relay::{Streaming, line::Everything, session::Stream},
     telemetry::metrics::GaugeGuard,
     token::{BearerToken, TokenVerifier, VerifiedToken, VerifyError},
@@ -69,8 +69,8 @@ pub(super) enum Source {
         streaming: Streaming,
         /// What is done with the answer before it is sent.
         last: Box<dyn Fn(Answered) -> Bytes + Send>,
-        /// The request's place among those that are answered at once, and its count among streams.
-        _held: (Place, GaugeGuard),
+        /// What the request takes up, and its count among streams.
+        _held: (Taken, GaugeGuard),
     },
     /// All that a client of HTTP+SSE hears.
     Everything {

@@ -15,7 +15,7 @@ use mcp_calculator::server::Era;
 use tokio::{sync::mpsc, time::timeout};
 
 use crate::{
-    backend::{Answered, Backend, Call, Conversation, Item, Opened, Reply},
+    backend::{Answered, Backend, Call, Conversation, Held, Item, Opened, Reply},
     era::{EnvelopeError, Value},
     message::Request,
     policy::{NotificationPermit, Permit},
@@ -40,6 +40,8 @@ pub struct Client<'c> {
     pub streams: bool,
     /// What a legacy session speaks to.
     pub conversation: Option<&'c Arc<dyn Conversation>>,
+    /// What the request takes up, where it may outlive its client.
+    pub held: Option<&'c dyn Held>,
 }
 
 /// What came of a permitted message.
@@ -141,6 +143,7 @@ impl Relay {
             era: client.era,
             streams: client.streams,
             timeout: self.request_timeout,
+            held: client.held,
         }
     }
 

@@ -85,6 +85,7 @@ struct Session {
     /// The same, where the client hears everything on one stream; then the session ends with that.
     line: Option<Arc<Line>>,
     last_used: Instant,
+    usage: Arc<Mutex<Usage>>,
     /// Ends with the session.
     ended: CancellationToken,
     /// The GET stream, and which one it is.
@@ -143,10 +144,11 @@ impl Sessions {
         let mut table = self.lock();
         let owner = Owner::of(token);
         let principal = owner.principal();
-        let oldest =
-            table.principals.get(&principal).filter(|ids| ids.len() >= self.max_per_principal).and_then(|ids| {
-                ids.iter().copied().min_by_key(|id| table.sessions.get(id).map(|session| session.last_used))
-            });
+        let oldest = table
+            .principals
+            .get(&principal)
+            .filter(|ids| ids.len() >= self.max_per_principal)
+            .and_then(|ids| ids.iter().copied().min_by_key(|id| table.sessions.get(id).map(Session::last_used)));
         if let Some(oldest) = oldest {
             table.end(&oldest);
         }
@@ -162,6 +164,7 @@ impl Sessions {
             conversation,
             line,
             last_used: now,
+            usage: Arc::default(),
             ended: CancellationToken::new(),
             stream: None,
             streams_opened: 0,
@@ -176,6 +179,13 @@ impl Sessions {
         let mut table = self.lock();
         let session = table.owned(id, token, self.idle, now).filter(|session| !session.is_line())?;
         Some(Arc::clone(&session.conversation))
+    }
+
+    /// The same for a request: the session is not idle before what is returned is dropped.
+    pub fn begin(&self, id: &SessionId, token: &VerifiedToken, now: Instant) -> Option<(Arc<dyn Conversation>, InUse)> {
+        let mut table = self.lock();
+        let session = table.owned(id, token, self.idle, now).filter(|session| !session.is_line())?;
+        Some((Arc::clone(&session.conversation), InUse::begin(&session.usage)))
     }
 
     /// The line of a session that was opened with its stream, if it lives and is the bearer's; it
@@ -256,9 +266,13 @@ impl Sessions {
     }
 
     fn lock(&self) -> MutexGuard<'_, Table> {
-        // Nothing panics while it holds the lock; if something did, the table is still whole.
-        self.table.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.table)
     }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // Nothing panics while it holds one of these locks; if something did, all is still whole.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Table {
@@ -295,11 +309,51 @@ impl Table {
 
 impl Session {
     fn is_idle(&self, idle: Duration, now: Instant) -> bool {
-        self.stream.is_none() && now.saturating_duration_since(self.last_used) >= idle
+        if self.stream.is_some() {
+            return false;
+        }
+        lock(&self.usage).requests == 0 && now.saturating_duration_since(self.last_used()) >= idle
+    }
+
+    fn last_used(&self) -> Instant {
+        lock(&self.usage).last_ended.map_or(self.last_used, |ended| ended.max(self.last_used))
     }
 
     fn is_line(&self) -> bool {
         self.line.is_some()
+    }
+}
+
+/// Which requests of a session are open. Apart from the table, so that a request's end locks no more
+/// than this.
+#[derive(Default)]
+struct Usage {
+    requests: usize,
+    last_ended: Option<Instant>,
+}
+
+/// A request of a session that has not ended.
+pub struct InUse(Arc<Mutex<Usage>>);
+
+impl InUse {
+    fn begin(usage: &Arc<Mutex<Usage>>) -> Self {
+        lock(usage).requests += 1;
+        Self(Arc::clone(usage))
+    }
+}
+
+impl Clone for InUse {
+    fn clone(&self) -> Self {
+        Self::begin(&self.0)
+    }
+}
+
+impl Drop for InUse {
+    fn drop(&mut self) {
+        let mut usage = lock(&self.0);
+        usage.requests -= 1;
+        // The idle time begins when the last request ends, not when it came.
+        usage.last_ended = Some(Instant::now());
     }
 }
 
@@ -393,6 +447,27 @@ mod tests {
         assert!(sessions.touch(&streaming, &alice, start + IDLE * 9).is_some());
         drop(stream);
         assert!(sessions.touch(&streaming, &alice, start + IDLE * 99).is_none());
+    }
+
+    /// A call that lives by its progress may take longer than sessions may be idle.
+    #[tokio::test(start_paused = true)]
+    async fn a_session_does_not_end_in_the_middle_of_a_request() {
+        let sessions = sessions(9, 9);
+        let alice = VerifiedToken::of("alice", "app");
+        let id = sessions.open(&alice, nothing(), Instant::now()).expect("room");
+        let lives = || sessions.lock().sessions.contains_key(&id);
+        let (_, request) = sessions.begin(&id, &alice, Instant::now()).expect("owned");
+        // Of its HTTP request, and of the task that goes on without it.
+        let task = request.clone();
+        tokio::time::advance(IDLE * 2).await;
+        drop(request);
+        sessions.end_idle(Instant::now() + IDLE);
+        assert!(lives(), "its task goes on");
+        drop(task);
+        sessions.end_idle(Instant::now() + IDLE / 2);
+        assert!(lives(), "it was in use just now");
+        sessions.end_idle(Instant::now() + IDLE);
+        assert!(!lives());
     }
 
     #[test]

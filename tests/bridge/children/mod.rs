@@ -13,5 +13,6 @@ mod outputs;
 mod ownership;
 mod places;
 mod pressure;
+mod questions;
 mod starts;
 mod subscriptions;

@@ -133,3 +133,24 @@ fn servers_that_are_kept_for_a_retry_make_room_for_who_needs_one() {
     }
     assert_eq!(rig.modern("dave").text("count", &json!({})), "1");
 }
+
+/// A legacy call goes on without its client, and so does its share of what the bridge carries.
+#[test]
+fn a_user_who_leaves_running_calls_behind_does_not_begin_ever_more() {
+    for era in ["legacy", "modern"] {
+        let rig = Rig::everything(era, "session", |line| {
+            line.flag("--max-concurrent-requests", "4").flag("--metrics-listen", "127.0.0.1:0")
+        });
+        let token = rig.token("alice", "app");
+        let mut alice = Client::legacy_with(rig.bridge.address(), &token, &json!({ "elicitation": {} }));
+        for _ in 0..2 {
+            // It waits for an answer.
+            let mut call = alice.begin("test_elicitation", &json!({ "message": "who?" }));
+            assert_eq!(call.read_head().status, 200, "{era}");
+        }
+        eventually("no client", || rig.bridge.metrics().lines().any(|line| line == "mcp_bridge_streams 0"));
+        let another = alice.request("ping", &json!({}));
+        assert_eq!(alice.exchange(&another).head.status, 503, "{era}");
+        assert_eq!(rig.legacy("bob").text("count", &json!({})), "1");
+    }
+}

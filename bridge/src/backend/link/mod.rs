@@ -38,7 +38,7 @@ pub struct Link(Arc<Owner>);
 /// Keeps the process; only clones of the link hold it.
 struct Owner {
     pipe: Arc<Pipe>,
-    _handle: Arc<Handle>,
+    handle: Arc<Handle>,
     _reading: DropGuard,
 }
 
@@ -180,7 +180,7 @@ impl Link {
         });
         let reading = CancellationToken::new();
         tasks.spawn(reader::read(Arc::clone(&pipe), process.output, reading.clone()));
-        Self(Arc::new(Owner { pipe, _handle: handle, _reading: reading.drop_guard() }))
+        Self(Arc::new(Owner { pipe, handle, _reading: reading.drop_guard() }))
     }
 
     /// Sends a request. `params` makes its parameters, as JSON text, from our id, which is the
@@ -254,6 +254,11 @@ impl Link {
     /// Waits until the child can answer nothing any more. Cancel-safe.
     pub async fn ended(&self) {
         self.pipe().ended.cancelled().await;
+    }
+
+    /// The process's number.
+    pub fn process_id(&self) -> u32 {
+        self.0.handle.id()
     }
 
     fn pipe(&self) -> &Pipe {

@@ -2,7 +2,10 @@
 
 use std::{
     collections::HashMap,
-    sync::{Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
 };
 
 use bytes::Bytes;
@@ -13,6 +16,7 @@ use tokio_util::sync::CancellationToken;
 use super::{ask::without_identity, outbox::Outbox};
 use crate::{
     backend::link::Notice,
+    edit::Edit,
     message::{Params, Response},
 };
 
@@ -23,7 +27,25 @@ pub(super) struct Session {
     /// The session has ended.
     pub(super) ended: CancellationToken,
     requests: Mutex<HashMap<String, CancellationToken>>,
-    questions: Mutex<HashMap<String, oneshot::Sender<Outcome>>>,
+    /// By the numbers under which the client knows them.
+    questions: Mutex<HashMap<u64, Question>>,
+    last_question: AtomicU64,
+}
+
+/// A question that the client has not answered yet.
+struct Question {
+    answer: oneshot::Sender<Outcome>,
+    asker: Option<Asker>,
+}
+
+/// A legacy server's name for a question of its own. Another process of the same session may have
+/// the same id for another question.
+#[derive(PartialEq, Eq)]
+pub(super) struct Asker {
+    /// The number of its process.
+    pub(super) process: u32,
+    /// Its id for the question, as JSON text.
+    pub(super) id: String,
 }
 
 /// A client's answer: a result or an error object, as JSON text.
@@ -32,6 +54,28 @@ pub(super) type Outcome = Result<Bytes, Bytes>;
 /// Questions that a session may leave unanswered; the protocol has no such bound, memory has.
 const QUESTIONS_MAX: usize = 256;
 
+/// Resources that a session may be subscribed to, and how long their URIs may be: together they are
+/// what one session may have us remember.
+const SUBSCRIPTIONS_MAX: usize = 1024;
+const URI_BYTES_MAX: usize = 4096;
+
+/// A session wants to hear of too much.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+pub(super) enum TooMuch {
+    #[error("a session has at most {SUBSCRIPTIONS_MAX} subscriptions; end one first")]
+    Subscriptions,
+    #[error("the URI of a subscription has at most {URI_BYTES_MAX} bytes")]
+    Uri,
+}
+
+/// Whether a session with so many subscriptions may have this one, too.
+pub(super) fn may_subscribe(known: usize, uri: &str) -> Result<(), TooMuch> {
+    if uri.len() > URI_BYTES_MAX {
+        return Err(TooMuch::Uri);
+    }
+    if known >= SUBSCRIPTIONS_MAX { Err(TooMuch::Subscriptions) } else { Ok(()) }
+}
+
 impl Session {
     pub(super) fn new() -> Self {
         Self {
@@ -39,14 +83,15 @@ impl Session {
             ended: CancellationToken::new(),
             requests: Mutex::default(),
             questions: Mutex::default(),
+            last_question: AtomicU64::new(0),
         }
     }
 
     /// Enters a request under the client's id, until what is returned is dropped.
-    pub(super) fn begin(&self, id: &str) -> InFlight<'_> {
+    pub(super) fn begin(self: &Arc<Self>, id: &str) -> InFlight {
         let cancelled = self.ended.child_token();
         lock(&self.requests).insert(id.to_owned(), cancelled.clone());
-        InFlight { session: self, id: id.to_owned(), cancelled }
+        InFlight { session: Arc::clone(self), id: id.to_owned(), cancelled }
     }
 
     /// The client has cancelled a request.
@@ -57,22 +102,26 @@ impl Session {
         }
     }
 
-    /// Enters a question to the client under `id`; its answer comes through what is returned, or the
-    /// session ends. `None` when too many are open.
-    pub(super) fn ask(&self, id: &str) -> Option<oneshot::Receiver<Outcome>> {
+    /// Enters a question to the client under a number that no other of this session has had; its
+    /// answer comes through what is returned, or none will come. `None` when too many are open, or the
+    /// session has ended.
+    pub(super) fn ask(&self, asker: Option<Asker>) -> Option<(u64, oneshot::Receiver<Outcome>)> {
         let (answer, answered) = oneshot::channel();
         let mut questions = lock(&self.questions);
-        questions.retain(|_, answer| !answer.is_closed());
-        if questions.len() >= QUESTIONS_MAX {
+        questions.retain(|_, question| !question.answer.is_closed());
+        if questions.len() >= QUESTIONS_MAX || self.ended.is_cancelled() {
             return None;
         }
-        questions.insert(id.to_owned(), answer);
-        Some(answered)
+        let number = self.last_question.fetch_add(1, Ordering::Relaxed) + 1;
+        questions.insert(number, Question { answer, asker });
+        Some((number, answered))
     }
 
     /// The client has answered something.
     pub(super) fn answer(&self, response: &Response<'_>) {
-        if let Some(answer) = lock(&self.questions).remove(response.id.as_json()) {
+        let number = response.id.as_json().parse().ok();
+        let question = number.and_then(|number: u64| lock(&self.questions).remove(&number));
+        if let Some(Question { answer, .. }) = question {
             let result = |raw: &RawValue| Bytes::from(without_identity(raw.get()));
             let error = |raw: &RawValue| Bytes::copy_from_slice(raw.get().as_bytes());
             // Whoever asked may have left.
@@ -80,11 +129,29 @@ impl Session {
         }
     }
 
-    /// The server does not want an answer any more, if this says so.
-    pub(super) fn heard(&self, notice: &Notice) {
-        if let Some(withdrawn) = notice.withdrawn() {
-            lock(&self.questions).remove(&withdrawn);
+    /// What the client hears of a notification of this process. One that withdraws a question names
+    /// it as the client knows it; `None` if the client does not wait to answer that.
+    pub(super) fn heard(&self, process: u32, notice: &Notice) -> Option<Bytes> {
+        if notice.method != "notifications/cancelled" {
+            return Some(notice.message());
         }
+        let asker = Some(Asker { process, id: notice.withdrawn()? });
+        let number = {
+            let mut questions = lock(&self.questions);
+            let (number, _) = questions.iter().find(|(_, question)| question.asker == asker)?;
+            let number = *number;
+            questions.remove(&number);
+            number
+        };
+        let mut params = Edit::parse(std::str::from_utf8(notice.params.as_deref()?).ok()?)?;
+        let params = params.set("requestId", number.to_string()).to_json();
+        Some(Notice { method: notice.method.clone(), params: Some(params.into()) }.message())
+    }
+
+    /// A process has ended: nobody waits for the answers to its questions.
+    pub(super) fn gone(&self, process: u32) {
+        let is_its = |question: &Question| question.asker.as_ref().is_some_and(|asker| asker.process == process);
+        lock(&self.questions).retain(|_, question| !is_its(question));
     }
 
     /// Ends all that is open.
@@ -100,20 +167,20 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 /// A request that its client may cancel.
-pub(super) struct InFlight<'s> {
-    session: &'s Session,
+pub(super) struct InFlight {
+    session: Arc<Session>,
     id: String,
     cancelled: CancellationToken,
 }
 
-impl InFlight<'_> {
+impl InFlight {
     /// Waits until the client cancels it, or its session ends. Cancel-safe.
     pub(super) async fn cancelled(&self) {
         self.cancelled.cancelled().await;
     }
 }
 
-impl Drop for InFlight<'_> {
+impl Drop for InFlight {
     fn drop(&mut self) {
         lock(&self.session.requests).remove(&self.id);
     }

@@ -1,15 +1,14 @@
 //! Legacy sessions with a modern server: the bridge is the legacy server that the client sees.
 
-use std::{
-    sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicU64, Ordering},
-    },
-    time::Duration,
-};
+mod listening;
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
-use futures_util::{FutureExt as _, future::BoxFuture};
+use futures_util::{
+    FutureExt as _,
+    future::{BoxFuture, try_join_all},
+};
 use mcp_calculator::server::Era;
 use serde_json::value::RawValue;
 use tokio::{
@@ -28,8 +27,8 @@ use super::{
 };
 use crate::{
     backend::{
-        Answer, Answered, Call, Conversation, Opened, Reply, code_of,
-        link::{Ended, Event, Exchange, Note, Notice, Outgoing},
+        Answer, Answered, Call, Conversation, Held, Opened, Reply, code_of,
+        link::{Event, Exchange, Note, Notice},
     },
     edit::{Edit, Envelope},
     era::requested_version,
@@ -43,7 +42,7 @@ use crate::{
             messages::{LogLevel, Place, place},
             requests::{Route, route},
             results::plain_result,
-            subscriptions::{Listen, all_lists, grantable, listen_filter, listen_params, unsubscribed},
+            subscriptions::{Listen, all_lists},
         },
     },
     token::VerifiedToken,
@@ -51,12 +50,6 @@ use crate::{
 
 /// How often one request may come back for more input. A person gives up before that.
 const ROUNDS_MAX: usize = 32;
-
-/// How long the answer to `resources/subscribe` waits for the server to acknowledge.
-const ACKNOWLEDGED_WITHIN: Duration = Duration::from_secs(5);
-
-/// A pause before a subscription that the server has ended is begun again.
-const LISTEN_AGAIN: Duration = Duration::from_secs(1);
 
 /// A legacy session and its modern server.
 struct Adapted {
@@ -72,7 +65,6 @@ struct Adapted {
     wanted: watch::Sender<Listen>,
     /// What the server was last asked for and has acknowledged, and what of it it grants.
     acknowledged: watch::Sender<(Listen, Listen)>,
-    last_question: AtomicU64,
 }
 
 /// Opens a session of a client that has sent `initialize`.
@@ -93,7 +85,6 @@ pub(super) async fn open(served: &Arc<Served>, call: Call<'_>) -> Opened {
         child: AsyncMutex::new(None),
         wanted: watch::Sender::new(Listen::default()),
         acknowledged: watch::Sender::new(Default::default()),
-        last_question: AtomicU64::new(0),
     };
     let child = match timeout(call.timeout, adapted.living()).await {
         Ok(Ok(child)) => child,
@@ -143,15 +134,6 @@ impl Adapted {
         }
     }
 
-    async fn answer(self: Arc<Self>, request: Ask, local: Local, out: Out) {
-        let in_flight = self.session.begin(&request.id);
-        tokio::select! {
-            () = self.work(&request, local, &out) => {}
-            // What was cancelled is not answered.
-            () = in_flight.cancelled() => {}
-        }
-    }
-
     async fn work(&self, request: &Ask, local: Local, out: &Out) {
         let empty = || Ok(Bytes::from_static(b"{}"));
         match (route(Era::Legacy, &request.method), request.method.as_str(), local) {
@@ -167,6 +149,8 @@ impl Adapted {
             (Route::Bridge, "resources/subscribe", Local { uri: Some(uri), .. }) => self.subscribe(uri, out).await,
             (Route::Bridge, "resources/unsubscribe", Local { uri: Some(uri), .. }) => {
                 self.wanted.send_modify(|wanted| wanted.resources.retain(|known| *known != uri));
+                // Whoever subscribes again has to wait for a new acknowledgement.
+                self.acknowledged.send_modify(|(asked, _)| asked.resources.retain(|known| *known != uri));
                 out.served(&empty()).await;
             }
             (Route::Bridge, "resources/subscribe" | "resources/unsubscribe", _) => {
@@ -174,36 +158,6 @@ impl Adapted {
             }
             (_, method, _) => out.error(METHOD_NOT_FOUND, &format!("Method not found: {}", shown(method))).await,
         }
-    }
-
-    async fn subscribe(&self, uri: String, out: &Out) {
-        let child = match self.living().await {
-            Ok(child) => child,
-            Err(error) => return self.served.unavailable(out, &error).await,
-        };
-        let single = Listen { resources: vec![uri.clone()], ..Listen::default() };
-        if grantable(&single, &listen::capabilities(&child)).resources.is_empty() {
-            return out.error(METHOD_NOT_FOUND, "Method not found: the server has no subscriptions").await;
-        }
-        self.wanted.send_if_modified(|wanted| {
-            let new = !wanted.resources.contains(&uri);
-            if new {
-                wanted.resources.push(uri.clone());
-            }
-            new
-        });
-        // Changes that come after the answer must not be missed.
-        let mut acknowledged = self.acknowledged.subscribe();
-        let is_granted = async {
-            let answered = acknowledged.wait_for(|(asked, _)| asked.resources.contains(&uri)).await;
-            answered.is_ok_and(|answered| answered.1.resources.contains(&uri))
-        };
-        let is_granted = timeout(ACKNOWLEDGED_WITHIN, is_granted).await == Ok(true);
-        if is_granted {
-            return out.served(&Ok(Bytes::from_static(b"{}"))).await;
-        }
-        self.wanted.send_modify(|wanted| wanted.resources.retain(|known| *known != uri));
-        out.error(INTERNAL_ERROR, "Internal error: the server does not grant this subscription").await;
     }
 
     /// Legacy request, modern server: as often as it asks for input.
@@ -235,7 +189,7 @@ impl Adapted {
                         None => out.error(INTERNAL_ERROR, "Internal error: the server's result is not complete").await,
                     };
                 }
-                Ok(Some(questions)) => match self.ask_client(&questions, out).await {
+                Ok(Some(questions)) => match self.ask_client(&questions, request.streams, out).await {
                     Ok(answers) => attempt = retry_params(&params, &answers, questions.state.map(RawValue::get)),
                     Err(error) => return out.served(&Err(error)).await,
                 },
@@ -246,27 +200,35 @@ impl Adapted {
     }
 
     /// Asks the client, all at once, and waits for all its answers; or for its first refusal.
-    async fn ask_client(&self, questions: &Asked<'_>, out: &Out) -> Result<Vec<(String, String)>, Bytes> {
+    /// One that does not read a stream as its answer, or has left it, is asked on that of the session.
+    async fn ask_client(
+        &self,
+        questions: &Asked<'_>,
+        streams: bool,
+        out: &Out,
+    ) -> Result<Vec<(String, String)>, Bytes> {
         let _turn = out.turn_of_client();
         let mut waiting = Vec::new();
         for question in &questions.requests {
-            let number = self.last_question.fetch_add(1, Ordering::Relaxed) + 1;
-            let answered = self.session.ask(&number.to_string());
-            let answered = answered.ok_or_else(|| error_object("too many requests wait for this client's answer"))?;
+            let entered = self.session.ask(None);
+            let (number, answered) =
+                entered.ok_or_else(|| error_object("too many requests wait for this client's answer"))?;
             let message = request_message(number, &question.method, question.params.map(RawValue::get));
-            out.message(message.into()).await;
+            let message = Bytes::from(message);
+            if !streams || !out.message(message.clone()).await {
+                self.session.outbox.put(message);
+            }
             waiting.push((question, answered));
         }
-        let mut answers = Vec::new();
-        for (question, answered) in waiting {
+        let answers = waiting.into_iter().map(|(question, answered)| async move {
             let answer = match answered.await {
                 Ok(Ok(result)) => String::from_utf8_lossy(&result).into_owned(),
                 Ok(Err(error)) => refusal(&question.method).map(str::to_owned).ok_or(error)?,
                 Err(_) => return Err(error_object("the session has ended")),
             };
-            answers.push((question.key.clone().into_owned(), answer));
-        }
-        Ok(answers)
+            Ok((question.key.clone().into_owned(), answer))
+        });
+        try_join_all(answers).await
     }
 
     async fn failure(&self, request: &Ask, error: &Bytes, out: &Out) {
@@ -275,68 +237,6 @@ impl Adapted {
         let data = edit.as_ref().and_then(|error| error.get("data"));
         let translated = legacy_error(&request.method, code_of(error), data);
         out.served(&Err(super::translated_error(text, translated).into())).await;
-    }
-
-    /// Keeps a subscription at the server as the client wants it, until the session ends.
-    async fn listen(self: Arc<Self>) {
-        let ended = self.session.ended.clone();
-        ended.run_until_cancelled(self.keep_listening()).await;
-    }
-
-    async fn keep_listening(&self) {
-        let mut wanted = self.wanted.subscribe();
-        loop {
-            let listen = wanted.borrow_and_update().clone();
-            if !listen.is_empty() {
-                tokio::select! {
-                    // A server that ends it, or does not have it, is asked again in a while.
-                    () = async {
-                        let _ = self.listen_once(&listen).await;
-                        tokio::time::sleep(LISTEN_AGAIN).await;
-                    } => continue,
-                    changed = wanted.changed() => if changed.is_err() { return },
-                }
-            } else if wanted.changed().await.is_err() {
-                return;
-            }
-        }
-    }
-
-    async fn listen_once(&self, listen: &Listen) -> Result<(), Ended> {
-        let Ok(child) = self.living().await else { return Ok(()) };
-        let outgoing = Outgoing {
-            method: "subscriptions/listen",
-            client_id: "0",
-            progress_token: None,
-            takes_strays: false,
-            cancellable: true,
-        };
-        let params = listen_params(listen, &self.envelope(None));
-        let mut exchange = child.link().request(outgoing, |_| Some(params)).await?;
-        loop {
-            match exchange.next().await {
-                Event::Note(Note::Notice(notice)) if notice.method == "notifications/subscriptions/acknowledged" => {
-                    let granted = granted(&notice).unwrap_or_default();
-                    self.acknowledged.send_replace((listen.clone(), granted));
-                }
-                Event::Note(Note::Notice(notice)) => {
-                    if place(&notice.method) == Place::Subscription {
-                        let params = notice.params.as_deref().and_then(|params| std::str::from_utf8(params).ok());
-                        let params = params.map(|params| unsubscribed(params).into());
-                        self.session.outbox.put(Notice { method: notice.method, params }.message());
-                    }
-                }
-                Event::Note(Note::Asked(asked)) => {
-                    child.link().refuse(&asked, "a modern server does not send requests").await?;
-                }
-                Event::Answer(Err(_)) => {
-                    // It does not have subscriptions, whatever it says of itself: not asked again.
-                    self.session.ended.cancelled().await;
-                }
-                Event::Answer(Ok(_)) | Event::Closed => return Ok(()),
-                Event::Lost(ended) => return Err(ended),
-            }
-        }
     }
 }
 
@@ -386,12 +286,6 @@ fn reported(notice: &Notice) -> Option<f64> {
     params.get("progress")?.get().parse().ok()
 }
 
-/// What of a subscription a `notifications/subscriptions/acknowledged` grants.
-fn granted(notice: &Notice) -> Option<Listen> {
-    let raw: &RawValue = serde_json::from_slice(notice.params.as_deref()?).ok()?;
-    listen_filter(&Params::parse(&notice.method, Some(raw)).ok()?).ok()
-}
-
 fn error_object(message: &str) -> Bytes {
     serde_json::json!({ "code": INTERNAL_ERROR, "message": format!("Internal error: {message}") }).to_string().into()
 }
@@ -419,9 +313,18 @@ impl Conversation for AdaptedSession {
         };
         let request = Ask::of(&call);
         let timeout = Some(call.timeout);
-        let reply = out::start(&self.0.served.tasks, request.id.clone(), timeout, Gone::GoesOn, move |out| {
-            adapted.answer(request, local, out)
-        });
+        let held = call.held.map(Held::keep);
+        // Before the task, which a cancellation may overtake.
+        let in_flight = self.0.session.begin(&request.id);
+        let reply =
+            out::start(&self.0.served.tasks, request.id.clone(), timeout, Gone::GoesOn, move |out| async move {
+                let _held = held;
+                tokio::select! {
+                    () = adapted.work(&request, local, &out) => {}
+                    // What was cancelled is not answered.
+                    () = in_flight.cancelled() => {}
+                }
+            });
         std::future::ready(Reply::Stream(reply)).boxed()
     }
 

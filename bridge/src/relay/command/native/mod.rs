@@ -1,15 +1,18 @@
 //! Legacy sessions with a legacy server: nearly everything passes through.
 
+mod voice;
+
 use std::{
     collections::HashMap,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
 };
 
 use bytes::Bytes;
 use futures_util::{FutureExt as _, future::BoxFuture};
 use mcp_calculator::server::LEGACY_VERSIONS;
-use tokio::sync::Mutex as AsyncMutex;
-use tracing::warn;
+use tokio::{sync::Mutex as AsyncMutex, time::timeout};
+use tracing::{debug, warn};
 
 use super::{
     Served,
@@ -17,18 +20,18 @@ use super::{
     children::{Child, StartError},
     ear::Hearing,
     kind::Kind,
-    listen::{Subscription, wants},
+    listen::Subscription,
     out::{self, Gone, Out},
-    session::Session,
+    session::{self, Session},
 };
 use crate::{
     backend::{
-        Answer, Answered, Call, Conversation, Opened, Reply,
-        link::{Asked, Event, Exchange, Listener, Note, Notice, Outgoing},
+        Answer, Answered, Call, Conversation, Held, Opened, Reply,
+        link::{Event, Exchange, Note, Outgoing},
     },
     edit::Edit,
     era::requested_version,
-    message::{Notification, Response, quoted, text},
+    message::{INVALID_PARAMS, Notification, Response, quoted, text},
     relay::translate::subscriptions::Listen,
     token::VerifiedToken,
 };
@@ -38,6 +41,8 @@ pub(super) struct Native {
     served: Arc<Served>,
     caller: Arc<VerifiedToken>,
     session: Arc<Session>,
+    /// How long a server may take for what the client tells it.
+    timeout: Duration,
     /// What the client began with, for a server that has to be started again.
     initialize: String,
     /// The server; `None` until it has to be started again.
@@ -50,7 +55,14 @@ pub(super) struct Native {
 /// A server, and this session's ear at it.
 struct Seat {
     child: Arc<Child>,
+    session: Arc<Session>,
     _hearing: Hearing,
+}
+
+impl Drop for Seat {
+    fn drop(&mut self) {
+        self.session.gone(self.child.link().process_id());
+    }
 }
 
 /// Opens a session of a client that has sent `initialize`.
@@ -60,13 +72,14 @@ pub(super) async fn open(served: &Arc<Served>, call: Call<'_>) -> Opened {
         served: Arc::clone(served),
         caller: Arc::clone(call.caller),
         session: Arc::new(Session::new()),
+        timeout: call.timeout,
         initialize: ask::params(call.request, &identity).to_json(),
         child: AsyncMutex::new(None),
         subscriptions: Mutex::default(),
         shared_interest: Arc::default(),
     };
     let id = call.request.id.as_json();
-    let started = tokio::time::timeout(call.timeout, native.start()).await;
+    let started = timeout(call.timeout, native.start()).await;
     let reply = match started {
         Ok(Ok((seat, outcome))) => {
             let outcome = if served.is_shared() {
@@ -147,17 +160,6 @@ impl Native {
         }
     }
 
-    fn seat(&self, child: Arc<Child>) -> Seat {
-        let voice = Voice {
-            session: Arc::clone(&self.session),
-            child: Arc::downgrade(&child),
-            served: Arc::clone(&self.served),
-            interest: self.served.is_shared().then(|| Arc::clone(&self.shared_interest)),
-        };
-        let hearing = child.ear().hear(Arc::new(voice));
-        Seat { child, _hearing: hearing }
-    }
-
     /// The session's server; one that has died is started again, as the client first started it.
     async fn living(&self) -> Result<Arc<Child>, Failure> {
         let mut kept = self.child.lock().await;
@@ -179,15 +181,6 @@ impl Native {
         }
         *kept = Some(seat);
         Ok(child)
-    }
-
-    async fn answer(self: Arc<Self>, request: Ask, params: Option<String>, uri: Option<String>, out: Out) {
-        let in_flight = self.session.begin(&request.id);
-        tokio::select! {
-            () = self.work(&request, params, uri, &out) => {}
-            // What was cancelled is not answered.
-            () = in_flight.cancelled() => {}
-        }
     }
 
     async fn work(&self, request: &Ask, params: Option<String>, uri: Option<String>, out: &Out) {
@@ -224,10 +217,11 @@ impl Native {
         loop {
             match exchange.next().await {
                 Event::Note(Note::Notice(notice)) => {
-                    self.session.heard(&notice);
-                    out.message(notice.message()).await;
+                    if let Some(message) = self.session.heard(child.link().process_id(), &notice) {
+                        out.message(message).await;
+                    }
                 }
-                Event::Note(Note::Asked(asked)) => self.ask(child, asked, Some(out)).await,
+                Event::Note(Note::Asked(asked)) => self.ask(child, asked, out).await,
                 Event::Answer(outcome) => {
                     if let Ok(result) = &outcome {
                         self.served.seen_result(&request.method, result);
@@ -235,24 +229,13 @@ impl Native {
                     return out.served(&outcome).await;
                 }
                 Event::Closed => return,
-                Event::Lost(ended) => return out.lost(&ended).await,
+                Event::Lost(ended) => {
+                    // Also what it asked in its last moments, which was heard only now.
+                    self.session.gone(child.link().process_id());
+                    return out.lost(&ended).await;
+                }
             }
         }
-    }
-
-    /// Brings a question of the server's to the client, and the answer back when it comes.
-    async fn ask(&self, child: &Arc<Child>, asked: Asked, out: Option<&Out>) {
-        let Some(answered) = self.session.ask(&asked.id) else {
-            let _ = child.link().refuse(&asked, "the client leaves too many requests unanswered").await;
-            return;
-        };
-        let message = asked.message(&asked.id);
-        let turn = out.map(Out::turn_of_client);
-        match out {
-            Some(out) => _ = out.message(message).await,
-            None => self.session.outbox.put(message),
-        }
-        carry_answer(&self.served, child, asked, answered, turn);
     }
 
     fn is_interested_in(&self, uri: &str) {
@@ -276,6 +259,10 @@ impl Native {
     }
 
     async fn subscribe(&self, child: &Arc<Child>, uri: String, out: &Out) {
+        let known = lock(&self.subscriptions).keys().filter(|known| **known != uri).count();
+        if let Err(error) = session::may_subscribe(known, &uri) {
+            return out.error(INVALID_PARAMS, &format!("Invalid params: {error}")).await;
+        }
         match Subscription::begin(child, &uri, None, &self.served.tasks).await {
             Some(subscription) => {
                 self.is_interested_in(&uri);
@@ -290,26 +277,6 @@ impl Native {
     }
 }
 
-/// Waits for the client's answer and gives it to the server.
-fn carry_answer(
-    served: &Served,
-    child: &Arc<Child>,
-    asked: Asked,
-    answered: tokio::sync::oneshot::Receiver<super::session::Outcome>,
-    turn: Option<super::out::Turn>,
-) {
-    let child = Arc::downgrade(child);
-    served.tasks.spawn(async move {
-        let outcome = answered.await;
-        drop(turn);
-        let Some(child) = child.upgrade() else { return };
-        let _ = match outcome {
-            Ok(outcome) => child.link().respond(&asked.id, outcome.as_deref().map_err(|error| &**error)).await,
-            Err(_) => child.link().refuse(&asked, "nobody answers this any more").await,
-        };
-    });
-}
-
 /// The session as its gate sees it.
 struct NativeSession(Arc<Native>);
 
@@ -320,10 +287,23 @@ impl Conversation for NativeSession {
         let request = Ask::of(&call);
         let uri = call.request.params.members.get("uri").and_then(text).map(std::borrow::Cow::into_owned);
         let native = Arc::clone(&self.0);
-        let timeout = Some(call.timeout);
-        let reply = out::start(&self.0.served.tasks, request.id.clone(), timeout, Gone::GoesOn, move |out| {
-            native.answer(request, Some(params), uri, out)
-        });
+        let held = call.held.map(Held::keep);
+        // Before the task, which a cancellation may overtake.
+        let in_flight = self.0.session.begin(&request.id);
+        let reply = out::start(
+            &self.0.served.tasks,
+            request.id.clone(),
+            Some(call.timeout),
+            Gone::GoesOn,
+            move |out| async move {
+                let _held = held;
+                tokio::select! {
+                    () = native.work(&request, Some(params), uri, &out) => {}
+                    // What was cancelled is not answered.
+                    () = in_flight.cancelled() => {}
+                }
+            },
+        );
         std::future::ready(Reply::Stream(reply)).boxed()
     }
 
@@ -336,10 +316,16 @@ impl Conversation for NativeSession {
                 // What one client says about itself is not what all of them are.
                 return;
             }
-            let child = self.0.child.lock().await.as_ref().map(|seat| Arc::clone(&seat.child));
-            let Some(child) = child else { return };
-            let params = notification.params.is_given.then(|| Edit::new(&notification.params).identity(None).to_json());
-            let _ = child.link().notify(&notification.method, params.as_deref().map(str::as_bytes)).await;
+            let told = async {
+                let child = self.0.child.lock().await.as_ref().map(|seat| Arc::clone(&seat.child));
+                let Some(child) = child else { return };
+                let params =
+                    notification.params.is_given.then(|| Edit::new(&notification.params).identity(None).to_json());
+                let _ = child.link().notify(&notification.method, params.as_deref().map(str::as_bytes)).await;
+            };
+            if timeout(self.0.timeout, told).await.is_err() {
+                debug!("a server does not read its input; a notification is lost");
+            }
         }
         .boxed()
     }
@@ -360,37 +346,6 @@ impl Conversation for NativeSession {
         if let Ok(mut child) = self.0.child.try_lock() {
             *child = None;
         }
-    }
-}
-
-/// What a session hears of its server beside answers.
-struct Voice {
-    session: Arc<Session>,
-    child: std::sync::Weak<Child>,
-    served: Arc<Served>,
-    /// Where sessions share a server, which changes are for this one, apart from lists.
-    interest: Option<Arc<Mutex<Listen>>>,
-}
-
-impl Listener for Voice {
-    fn notified(&self, notice: Notice) {
-        let wanted = match &self.interest {
-            None => true,
-            Some(_) if notice.method.ends_with("/list_changed") => true,
-            Some(interest) => wants(&lock(interest), &notice),
-        };
-        if wanted {
-            self.session.heard(&notice);
-            self.session.outbox.put(notice.message());
-        }
-    }
-
-    fn asked(&self, asked: Asked) -> Option<Asked> {
-        let Some(child) = self.child.upgrade().filter(|_| self.interest.is_none()) else { return Some(asked) };
-        let Some(answered) = self.session.ask(&asked.id) else { return Some(asked) };
-        self.session.outbox.put(asked.message(&asked.id));
-        carry_answer(&self.served, &child, asked, answered, None);
-        None
     }
 }
 
