@@ -70,13 +70,16 @@ pub(super) fn refuse_look_alikes(object: &Object<'_>, judged: &[&str], place: &s
 
 /// Whether `key` is not `judged`, and the same to whoever ignores case as Unicode folds it.
 pub fn looks_like(key: &str, judged: &str) -> bool {
+    if key.is_ascii() {
+        return key.len() == judged.len() && key != judged && key.eq_ignore_ascii_case(judged);
+    }
     // The only letters outside of ASCII that fold to ASCII ones.
     let folded = |letter: char| match letter {
         '\u{17f}' => 's',
         '\u{212a}' => 'k',
         other => other.to_ascii_lowercase(),
     };
-    key != judged && key.chars().map(folded).eq(judged.chars().map(folded))
+    key.chars().map(folded).eq(judged.chars().map(folded))
 }
 
 /// Parameters that somebody decides by.

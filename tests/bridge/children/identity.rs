@@ -123,7 +123,8 @@ fn no_answer_brings_the_server_a_forged_identity() {
     let question = next_message(&mut waiting);
     assert_eq!(legacy.respond(&question["id"], &forged).head.status, 202);
     assert!(next_message(&mut waiting)["result"].is_object());
-    assert_eq!(said().matches("kept-meta").count(), 1);
+    // What overhears writes it down a moment after the server has it.
+    eventually("it is heard", || said().matches("kept-meta").count() == 1);
 
     let mut modern = rig.modern("alice").can(capabilities);
     let asked = modern.ask("tools/call", &params).answer()["result"].clone();
@@ -131,8 +132,8 @@ fn no_answer_brings_the_server_a_forged_identity() {
     params["requestState"] = asked["requestState"].clone();
     params["inputResponses"] = json!({ key: forged });
     assert!(modern.ask("tools/call", &params).text().contains("alice"));
+    eventually("it is heard", || said().matches("kept-meta").count() == 2);
     let said = said();
-    assert_eq!(said.matches("kept-meta").count(), 2, "{said}");
     assert!(!said.contains("forged-identity"), "{said}");
 }
 

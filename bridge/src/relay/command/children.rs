@@ -45,6 +45,8 @@ pub(super) struct Child {
     link: Link,
     kind: Kind,
     opening: Opening,
+    /// Whether it has answered something.
+    is_proven: bool,
     ear: Arc<Ear>,
     /// Its process's place, as long as that lives.
     place: Weak<Place>,
@@ -88,6 +90,11 @@ impl Child {
     /// The same child, opened.
     pub(super) fn opened(self, kind: Kind, opening: Opening) -> Self {
         Self { kind, opening, ..self }
+    }
+
+    /// Whether it had answered something when it was handed out.
+    pub(super) fn is_proven(&self) -> bool {
+        self.is_proven
     }
 
     /// The same child, counted for somebody.
@@ -276,6 +283,7 @@ impl Children {
             link,
             kind: Kind::Blank,
             opening: Opening::Blank,
+            is_proven: false,
             ear,
             place: held,
             _using: None,
@@ -296,13 +304,18 @@ impl Children {
         let child = self.start_blank(identity, wait).await?;
         match opening::open(&child.link, kind, Instant::now() + self.start_timeout).await {
             Ok(opening) => {
-                self.recovered();
-                self.metrics.child_start(ChildStart::Opened);
-                Ok(child.opened(kind.clone(), opening))
+                self.answered();
+                Ok(Child { is_proven: true, ..child.opened(kind.clone(), opening) })
             }
             Err(why) if kind.is_a_clients_own() => Err(self.failed_for_one(&why)),
             Err(why) => Err(self.failed(&why)),
         }
+    }
+
+    /// Notes that a child which was new has answered.
+    pub(super) fn answered(&self) {
+        self.recovered();
+        self.metrics.child_start(ChildStart::Opened);
     }
 
     /// Notes that it failed after what one client has said: for others, it may work.

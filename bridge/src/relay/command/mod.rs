@@ -33,7 +33,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use self::{
     children::{Child, Children, StartError},
     kept::Kept,
-    kind::Kind,
+    kind::{Kind, Opening},
     out::{Gone, Out},
     parked::Parking,
     pool::Pool,
@@ -201,9 +201,15 @@ impl Served {
         match self.isolation {
             Isolation::Session if kind.can_be_kept() => {
                 let key = (Some(owner.clone()), kind.clone());
-                self.kept.get(key, || self.take_child(owner, caller, kind)).await
+                self.kept.get(key, || self.take_child(owner, caller, kind, None)).await
             }
-            Isolation::Request | Isolation::Session => self.take_child(owner, caller, kind).await.map(Arc::new),
+            Isolation::Request | Isolation::Session => {
+                // A modern server needs no handshake, and what it says of itself is known: the request is
+                // the first thing that a new one hears.
+                let known = self.eras.borrow().as_ref().and_then(|eras| eras.as_ref().ok()?.modern.clone());
+                let known = known.filter(|_| *kind == Kind::Modern).map(Opening::Modern);
+                self.take_child(owner, caller, kind, known.as_ref()).await.map(Arc::new)
+            }
             Isolation::Shared => {
                 let key = (None, kind.clone());
                 self.kept.get(key, || self.children.start_as(kind, &[], true)).await
@@ -212,9 +218,16 @@ impl Served {
     }
 
     /// A child that is the owner's alone.
-    async fn take_child(&self, owner: &Owner, caller: &VerifiedToken, kind: &Kind) -> Result<Child, StartError> {
+    async fn take_child(
+        &self,
+        owner: &Owner,
+        caller: &VerifiedToken,
+        kind: &Kind,
+        known: Option<&Opening>,
+    ) -> Result<Child, StartError> {
         let (principal, environment) = (owner.principal(), ask::environment(caller));
-        let take = || self.pool.take(kind, &principal, &environment, || _ = self.parking.give_up_server(None));
+        let make_room = || _ = self.parking.give_up_server(None);
+        let take = || self.pool.take(kind, &principal, &environment, known, make_room);
         let mut taken = take().await;
         if matches!(taken, Err(StartError::Share { .. })) && self.parking.give_up_server(Some(&principal)) {
             taken = take().await;

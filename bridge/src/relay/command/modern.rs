@@ -73,7 +73,7 @@ impl Served {
     }
 
     /// Modern client, modern server: passes straight through.
-    async fn pass(&self, request: &Modern, out: &Out) {
+    async fn pass(self: &Arc<Self>, request: &Modern, out: &Out) {
         let ask = &request.ask;
         let is_server = |parked: &Parked| matches!(parked, Parked::Server(_));
         let parked = request.state.as_ref().map(|state| self.parking.take_if(state, &ask.owner, is_server));
@@ -99,6 +99,9 @@ impl Served {
                     let _ = child.link().refuse(&asked, "a modern server does not send requests").await;
                 }
                 Event::Answer(outcome) => {
+                    if !child.is_proven() {
+                        self.children.answered();
+                    }
                     if let Ok(result) = &outcome {
                         self.seen_result(&ask.method, result);
                         self.keep_for_retry(request, child, result);
@@ -106,7 +109,14 @@ impl Served {
                     return out.served(&outcome).await;
                 }
                 Event::Closed => return out.lost(&crate::backend::link::Ended("it gave the request up".into())).await,
-                Event::Lost(ended) => return out.lost(&ended).await,
+                Event::Lost(ended) => {
+                    // The request may have ended it, or it would have ended at any.
+                    if !child.is_proven() {
+                        let served = Arc::clone(self);
+                        self.tasks.spawn(async move { served.look_again().await });
+                    }
+                    return out.lost(&ended).await;
+                }
             }
         }
     }

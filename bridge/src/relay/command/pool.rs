@@ -9,18 +9,21 @@ use std::{
     time::Duration,
 };
 
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep};
 use tokio_util::task::TaskTracker;
 use tracing::debug;
 
 use super::{
     children::{Child, Children, StartError},
-    kind::Kind,
+    kind::{Kind, Opening},
 };
 use crate::{relay::owner::Principal, telemetry::labels::ChildSource};
 
 /// Children that are started at once to fill the pool: more would take the machine from the requests.
 const STARTS_AT_ONCE: usize = 2;
+
+/// How long the start of a successor waits for the request that took the child.
+const AFTER_THE_REQUEST: Duration = Duration::from_millis(2);
 
 /// A client's own kind is wanted when it comes again among so many.
 const RECENT_MAX: usize = 32;
@@ -68,7 +71,7 @@ impl Pool {
 
     /// A child of this kind for `principal`: a ready one, else a new one, to which `identity` is
     /// said. Waits for a place while there is none; `make_room` is called if none that is ready could
-    /// make room. Cancel-safe.
+    /// make room. With `known`, what a new one would say at its opening, it is not asked. Cancel-safe.
     ///
     /// # Errors
     /// [`StartError`]
@@ -77,6 +80,7 @@ impl Pool {
         kind: &Kind,
         principal: &Principal,
         identity: &[(&'static str, String)],
+        known: Option<&Opening>,
         make_room: impl FnOnce(),
     ) -> Result<Child, StartError> {
         let share = self.children.share_of(principal).await?;
@@ -95,7 +99,7 @@ impl Pool {
         self.children.used(if ready.is_some() { ChildSource::Pool } else { ChildSource::Start });
         let child = match ready {
             Some(child) => child,
-            None => match self.children.start_as(kind, identity, false).await {
+            None => match self.start(kind, identity, known, false).await {
                 Err(StartError::Full { .. }) => {
                     // Children that wait for others make room for one that is needed.
                     let least = self.lock().ready.pop();
@@ -103,13 +107,29 @@ impl Pool {
                         make_room();
                     }
                     drop(least);
-                    self.children.start_as(kind, identity, true).await?
+                    self.start(kind, identity, known, true).await?
                 }
                 started => started?,
             },
         };
         self.refill();
         Ok(child.shared_by(share))
+    }
+
+    async fn start(
+        &self,
+        kind: &Kind,
+        identity: &[(&'static str, String)],
+        known: Option<&Opening>,
+        wait: bool,
+    ) -> Result<Child, StartError> {
+        match known {
+            Some(opening) => {
+                let child = self.children.start_blank(identity, wait).await?;
+                Ok(child.opened(kind.clone(), opening.clone()))
+            }
+            None => self.children.start_as(kind, identity, wait).await,
+        }
     }
 
     /// Ends what has died or is not wanted any more, and starts what is missing.
@@ -143,6 +163,8 @@ impl Pool {
             drop(state);
             let pool = Arc::clone(self);
             self.tasks.spawn(async move {
+                // Whoever has just taken one goes first; a start costs as much as many requests.
+                sleep(AFTER_THE_REQUEST).await;
                 let started = pool.children.start_as(&kind, &[], false).await;
                 let mut state = pool.lock();
                 if let Some(at) = state.coming.iter().position(|coming| *coming == kind) {

@@ -120,7 +120,7 @@ impl Adapted {
         let child = if self.served.is_shared() {
             self.served.child_for(&owner, &self.caller, &Kind::Modern).await?
         } else {
-            Arc::new(self.served.take_child(&owner, &self.caller, &Kind::Modern).await?)
+            Arc::new(self.served.take_child(&owner, &self.caller, &Kind::Modern, None).await?)
         };
         *kept = Some(Arc::clone(&child));
         Ok(child)

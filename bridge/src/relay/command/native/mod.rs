@@ -130,7 +130,7 @@ impl Native {
             let seat = self.seat(child);
             return Ok((seat, Ok(result)));
         }
-        let taken = self.served.take_child(&owner, &self.caller, &Kind::Blank).await;
+        let taken = self.served.take_child(&owner, &self.caller, &Kind::Blank, None).await;
         let child = Arc::new(taken.map_err(Failure::Start)?);
         let seat = self.seat(Arc::clone(&child));
         let outgoing = Outgoing {
