@@ -5,6 +5,7 @@
 
 mod lines;
 mod message;
+mod pipes;
 mod service;
 mod transport;
 
@@ -50,7 +51,7 @@ pub enum StdioError {
 pub fn serve() -> Result<(), StdioError> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(StdioError::Runtime)?;
     let served = runtime.block_on(async {
-        let (input, output) = (tokio::io::stdin(), tokio::io::stdout());
+        let (input, output) = (pipes::input(), pipes::output());
         let (answers, queue) = mpsc::channel(QUEUED_ANSWERS);
         let mut writer = tokio::spawn(write(queue, output));
         let (transport, mut failure) = Stdio::new(input, answers);

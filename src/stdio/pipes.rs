@@ -1,0 +1,30 @@
+//! Standard input and output, without threads where they are pipes.
+//!
+//! A client that starts this program gives it pipes. The reactor waits for those, so that a call is
+//! handed from thread to thread nowhere; anything else is read and written by the runtime's threads.
+
+use tokio::io::{AsyncRead, AsyncWrite};
+
+/// Where requests are read.
+pub(super) type Input = Box<dyn AsyncRead + Send + Unpin>;
+/// Where answers are written.
+pub(super) type Output = Box<dyn AsyncWrite + Send + Unpin>;
+
+/// Standard input. Must be called in a runtime.
+pub(super) fn input() -> Input {
+    #[cfg(target_os = "linux")]
+    if let Ok(pipe) = tokio::net::unix::pipe::OpenOptions::new().open_receiver("/proc/self/fd/0") {
+        return Box::new(pipe);
+    }
+    Box::new(tokio::io::stdin())
+}
+
+/// Standard output. Must be called in a runtime.
+pub(super) fn output() -> Output {
+    // Opened anew, because not to wait is a property of what is open, and others may share ours.
+    #[cfg(target_os = "linux")]
+    if let Ok(pipe) = tokio::net::unix::pipe::OpenOptions::new().open_sender("/proc/self/fd/1") {
+        return Box::new(pipe);
+    }
+    Box::new(tokio::io::stdout())
+}
