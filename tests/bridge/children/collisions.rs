@@ -128,8 +128,7 @@ fn check_notes(reply: &Reply, owner: usize, number: usize, asked: Option<(u64, &
 
 #[test]
 fn a_process_per_request_answers_nobody_else() {
-    // A process per modern request costs twenty times what a request does: a fifth of the calls.
-    collide("request", "both", 2048);
+    collide("request", "both", 10_240);
 }
 
 #[test]
