@@ -2,6 +2,8 @@
 //!
 //! A client that starts this program gives it pipes. The reactor waits for those, so that a call is
 //! handed from thread to thread nowhere; anything else is read and written by the runtime's threads.
+//! The pipes are opened anew for that, because not to wait is a property of what is open, which other
+//! programs may share with us.
 
 use tokio::io::{AsyncRead, AsyncWrite};
 
@@ -21,7 +23,6 @@ pub(super) fn input() -> Input {
 
 /// Standard output. Must be called in a runtime.
 pub(super) fn output() -> Output {
-    // Opened anew, because not to wait is a property of what is open, and others may share ours.
     #[cfg(target_os = "linux")]
     if let Ok(pipe) = tokio::net::unix::pipe::OpenOptions::new().open_sender("/proc/self/fd/1") {
         return Box::new(pipe);
