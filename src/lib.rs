@@ -5,7 +5,11 @@
 //! `stdio` is the stdio program.
 
 pub mod calculator;
+#[cfg(feature = "clients")]
+pub mod clients;
 mod json;
+#[cfg(feature = "login")]
+pub mod login;
 pub mod secret;
 pub mod server;
 pub mod stdio;

@@ -1,0 +1,1 @@
+//! The configuration files of desktop clients: which there are, and one entry in them.

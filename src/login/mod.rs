@@ -1,0 +1,9 @@
+//! Signing in: the OAuth 2.1 client of local programs, as MCP asks for it.
+//!
+//! Discovery, registration, the authorization code flow in a browser, and what is remembered of it.
+//! Its rules are those of RFC 8252 (native apps), RFC 9700 and the MCP authorization specification;
+//! where a server leaves one out, it is refused and the error says which.
+
+pub mod record;
+
+pub use self::record::{Client, Record, Slot};
