@@ -5,6 +5,7 @@
 
 mod arguments;
 mod identity;
+mod scopes;
 
 use std::fmt;
 
@@ -13,7 +14,10 @@ use serde::Serialize;
 use serde_json::value::RawValue;
 
 use self::arguments::{Arguments, InvalidArguments};
-pub use self::identity::{discover, initialize, list_tools};
+pub use self::{
+    identity::{discover, initialize, list_tools},
+    scopes::{needed_scope, refusal, scope_of},
+};
 use crate::calculator::evaluate;
 
 /// The name of the one tool.
