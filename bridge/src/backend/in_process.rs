@@ -5,7 +5,7 @@ use std::sync::{Arc, LazyLock};
 use futures_util::{FutureExt as _, future::BoxFuture};
 use mcp_calculator::{
     calculator::Operation,
-    server::{self, Caller, Era, TOOL_NAME},
+    server::{self, Caller, Era, Given, TOOL_NAME},
 };
 use serde::Serialize;
 
@@ -95,9 +95,12 @@ fn call_tool(id: &str, era: Era, call: Call<'_>) -> Answer {
         email: token.email.as_deref(),
         scopes: &token.scopes,
     };
-    // The object that the policy judged, written anew; anything else is the tool's to refuse.
-    let written = params.arguments.as_ref().map(|arguments| arguments.to_json());
-    let arguments = written.as_deref().or_else(|| params.members.get("arguments").map(|raw| raw.get()));
+    // The object that the policy judged; anything else is the tool's to refuse.
+    let mut members = params.arguments.as_ref().map(|arguments| arguments.iter().map(|(key, raw)| (key, raw.get())));
+    let arguments = match &mut members {
+        Some(members) => Given::Members(members),
+        None => Given::Text(params.members.get("arguments").map(|raw| raw.get())),
+    };
     match server::call_tool_json(era, name, arguments, Some(&caller)) {
         Ok(result) => Answer::result(id, &result),
         Err(error) => Answer::error(id, i64::from(error.code.0), &error.message, error.data.as_ref()),
