@@ -5,5 +5,6 @@
 //! where a server leaves one out, it is refused and the error says which.
 
 pub mod record;
+pub mod store;
 
 pub use self::record::{Client, Record, Slot};
