@@ -11,6 +11,14 @@ use std::{
 /// Longer than a keyring's start and all calls of one test take on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(60);
 
+/// Until it is there; D-Bus would start another one for who asks before. Looks for half a minute.
+macro_rules! wait_for_daemon {
+    () => {
+        "for try in {1..600}; do dbus-send --session --print-reply --dest=org.freedesktop.DBus / \
+         org.freedesktop.DBus.GetNameOwner string:org.freedesktop.secrets >/dev/null 2>&1 && break; sleep 0.05; done\n"
+    };
+}
+
 /// A home folder of its own, and the program that uses the store there.
 struct Home {
     scratch: tempfile::TempDir,
@@ -47,25 +55,25 @@ impl Home {
         output(command)
     }
 
-    /// What it says to each of `calls`, all on one D-Bus; before each of them, `before` is run there.
-    fn on_d_bus(&self, before: &str, calls: &[&str]) -> Vec<String> {
-        self.on_d_bus_with("--config-file=/usr/share/dbus-1/session.conf", before, calls)
+    /// What it says to each of `calls`, all on one D-Bus with this `daemon`.
+    fn on_d_bus(&self, daemon: &str, calls: &[&str]) -> Vec<String> {
+        self.on_d_bus_with("--config-file=/usr/share/dbus-1/session.conf", daemon, calls)
     }
 
     /// The same on a D-Bus that starts no services by itself.
     fn on_bare_d_bus(&self, calls: &[&str]) -> Vec<String> {
         let file = self.path("bus.conf");
         std::fs::write(&file, BARE_D_BUS).expect("written");
-        self.on_d_bus_with(&format!("--config-file={}", file.display()), ":", calls)
+        self.on_d_bus_with(&format!("--config-file={}", file.display()), "", calls)
     }
 
-    fn on_d_bus_with(&self, configuration: &str, before: &str, calls: &[&str]) -> Vec<String> {
-        let mut script = format!("export STATE='{}' STORE='{}'\n", self.path("state").display(), helper().display());
+    fn on_d_bus_with(&self, configuration: &str, daemon: &str, calls: &[&str]) -> Vec<String> {
+        let mut script = format!("STATE='{}' STORE='{}'\n", self.path("state").display(), helper().display());
+        script += daemon;
         for call in calls {
-            script += &format!("{{ {before}\n}} >&2\n\"$STORE\" keyring \"$STATE\" {call}\n");
+            script += &format!("\"$STORE\" keyring \"$STATE\" {call}\n");
         }
-        // The keyring's daemon goes into the background: it must not keep the pipe open, and it ends
-        // with its D-Bus.
+        script += "[[ -z ${daemon-} ]] || { kill $daemon; wait $daemon; }";
         let mut command = self.command("dbus-run-session");
         command.args([configuration, "--", "bash", "-c", &script]);
         output(command).lines().map(str::to_owned).collect()
@@ -98,11 +106,17 @@ fn output(mut command: Command) -> String {
     said.unwrap_or_else(|_| panic!("{command:?} hangs")).trim_end().to_owned()
 }
 
-/// Starts the keyring's daemon, or goes on with it, and unlocks it.
-const UNLOCKED: &str = "printf 'password\\n' | gnome-keyring-daemon --unlock --components=secrets >/dev/null 2>&1";
+/// Starts the keyring's daemon and unlocks it; it ends with the script, not by itself.
+const UNLOCKED: &str = concat!(
+    "gnome-keyring-daemon --foreground --unlock --components=secrets <<<password >/dev/null 2>&1 & daemon=$!\n",
+    wait_for_daemon!()
+);
 
 /// Starts it without a password, and there is no display to ask for one.
-const LOCKED: &str = "gnome-keyring-daemon --start --components=secrets >/dev/null 2>&1 </dev/null";
+const LOCKED: &str = concat!(
+    "gnome-keyring-daemon --foreground --components=secrets </dev/null >/dev/null 2>&1 & daemon=$!\n",
+    wait_for_daemon!()
+);
 
 /// Without folders of services, which would start the keyring when it is asked for.
 const BARE_D_BUS: &str = "<busconfig><type>session</type><listen>unix:tmpdir=/tmp</listen><auth>EXTERNAL</auth>\
