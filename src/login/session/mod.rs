@@ -22,7 +22,7 @@ use tokio::{task, time};
 pub use self::error::{RefreshError, SessionError, SignInError};
 use super::{
     record::{Record, Slot},
-    store::{Attempt, Generation, Guard, Purpose, Stamp, Store, StoreError},
+    store::{Attempt, Entry, Generation, Guard, Purpose, Stamp, Store, StoreError},
 };
 use crate::secret::Secret;
 
@@ -280,32 +280,39 @@ impl Inner {
         }
     }
 
-    /// Uses `record` from now on, and keeps it if that is possible.
+    /// Uses `record`, which was just signed in, from now on, and keeps it if that is possible.
     async fn adopt(self: &Arc<Self>, record: Record) -> Result<(), SessionError> {
-        let now = self.now();
-        let record = Arc::new(record);
+        let (record, now) = (Arc::new(record), self.now());
         let saved = {
             let record = Arc::clone(&record);
-            self.with_store(move |store, slot| Ok((store.save(slot, &record, now)?, store.stamp()))).await
+            self.with_store(move |store, slot| store.save(slot, &record, now)).await
         };
-        let mut state = self.state();
-        let (current, result) = match saved {
-            Ok((entry, stamp)) => {
-                state.stamp = Some(stamp);
-                let generation = entry.generation;
-                (Current { record, generation, saved_at: now, unsaved: false }, Ok(()))
-            }
+        let before = self.state().signed_in.generation();
+        let result = saved.as_ref().map(drop).map_err(|error| Arc::clone(error).into());
+        self.use_saved(record, now, saved, before);
+        result
+    }
+
+    /// Uses what was saved, or could not be saved over generation `before`.
+    fn use_saved(
+        &self,
+        record: Arc<Record>,
+        saved_at: SystemTime,
+        saved: Result<Entry, Arc<StoreError>>,
+        before: Option<Generation>,
+    ) {
+        let (generation, unsaved) = match saved {
+            Ok(entry) => (entry.generation, false),
             Err(error) => {
                 tracing::warn!(%error, "the new tokens are not kept: this sign-in may end with this program");
-                let generation = state.signed_in.generation().unwrap_or_else(Generation::none);
-                (Current { record, generation, saved_at: now, unsaved: true }, Err(error.into()))
+                (before.unwrap_or_else(Generation::none), true)
             }
         };
-        state.signed_in = SignedIn::Yes(Arc::new(current));
-        state.looked_at = Some(now);
+        let mut state = self.state();
+        state.signed_in = SignedIn::Yes(Arc::new(Current { record, generation, saved_at, unsaved }));
+        state.looked_at = Some(saved_at);
         state.renew_after = None;
         state.failed = None;
-        result
     }
 }
 

@@ -12,7 +12,7 @@ use super::{Current, Inner, RefreshError, SessionError, SignedIn, State, TRY_AGA
 use crate::{
     login::{
         record::Record,
-        store::{Entry, Generation, Guard, Purpose, StoreError},
+        store::{Entry, Guard, Purpose, StoreError},
     },
     secret::Secret,
 };
@@ -135,14 +135,7 @@ impl Inner {
         let renewed = time::timeout(REFRESH_PATIENCE, self.refresh.refresh(&current.record)).await;
         let renewed = renewed.unwrap_or_else(|_| Err(RefreshError::Unavailable("it has not answered".to_owned())));
         match renewed {
-            Ok(record) => {
-                // What could not be kept is used all the same, and has been logged.
-                self.adopt(record).await.ok();
-                match self.state().signed_in.clone() {
-                    SignedIn::Yes(renewed) => Ok(renewed),
-                    _ => Err(self.signed_out(GONE)),
-                }
-            }
+            Ok(record) => self.adopt_renewed(&current, record).await,
             Err(RefreshError::Unavailable(reason)) => {
                 if refused.is_some() || current.has_ended(self.now()) {
                     self.wait_with(&current, TRY_AGAIN_SOON);
@@ -152,6 +145,24 @@ impl Inner {
                 Ok(self.wait_with(&current, TRY_AGAIN))
             }
             Err(error @ RefreshError::Rejected(_)) => Err(self.forget(&current, error.to_string()).await),
+        }
+    }
+
+    /// Uses and keeps renewed tokens, unless the user has signed out or in again meanwhile.
+    async fn adopt_renewed(self: &Arc<Self>, current: &Current, record: Record) -> Result<Arc<Current>, SessionError> {
+        let (record, from, now) = (Arc::new(record), current.generation.clone(), self.now());
+        let saved = {
+            let (record, from) = (Arc::clone(&record), from.clone());
+            self.with_store(move |store, slot| store.save_renewed(slot, &record, now, &from)).await
+        };
+        match saved.transpose() {
+            // What could not be kept is used all the same, and has been logged.
+            Some(saved) => self.use_saved(record, now, saved, Some(from)),
+            None => self.look(true).await?,
+        }
+        match self.state().signed_in.clone() {
+            SignedIn::Yes(current) => Ok(current),
+            _ => Err(self.signed_out(GONE)),
         }
     }
 
@@ -260,13 +271,11 @@ impl Inner {
         let saved = self
             .with_store(move |store, slot| {
                 let _alone = store.lock(slot, Purpose::Refresh, Instant::now())?;
-                let listed = store.find(slot)?.map_or_else(Generation::none, |entry| entry.generation);
-                // Else another process has got newer ones, which the next look finds.
-                let is_newest = listed == kept.generation;
-                is_newest.then(|| store.save(slot, &kept.record, kept.saved_at)).transpose()
+                store.save_renewed(slot, &kept.record, kept.saved_at, &kept.generation)
             })
             .await;
         match saved {
+            // Another process has got newer ones, which the next look finds.
             Ok(None) => {}
             Ok(Some(entry)) => {
                 let (record, saved_at) = (Arc::clone(&unsaved.record), unsaved.saved_at);

@@ -331,6 +331,35 @@ async fn a_caller_that_leaves_does_not_lose_the_rotated_token() {
 }
 
 #[tokio::test]
+async fn a_renewal_undoes_no_sign_out_and_no_sign_in() {
+    for signs_in in [false, true] {
+        let world = World::new();
+        world.sign_in("first", Some(100));
+        world.pass(60);
+        let session = world.session();
+        world.server.open.forget_permits(1000);
+        let caller = tokio::spawn({
+            let session = session.clone();
+            async move { session.token().await.map_err(|error| error.to_string()) }
+        });
+        world.server.arrived.notified().await;
+        if signs_in {
+            world.sign_in("second", None);
+        } else {
+            world.store().forget(&slot("a")).expect("forgotten");
+        }
+        world.server.open.add_permits(1);
+        let got = caller.await.expect("no panic").map(|token| token.map(|token| token.expose().clone()));
+        match got {
+            Ok(token) => assert!(signs_in && token.as_deref() == Some("second"), "{token:?}"),
+            Err(error) => assert!(!signs_in && error.starts_with("signed out: "), "{error}"),
+        }
+        let kept = world.store().load(&slot("a")).expect("readable");
+        assert_eq!(kept.map(|record| record.access_token.expose().clone()), signs_in.then(|| "second".to_owned()));
+    }
+}
+
+#[tokio::test]
 async fn a_keyring_that_cannot_be_read_does_not_end_what_runs() {
     let world = World::new();
     world.sign_in("first", Some(3600));

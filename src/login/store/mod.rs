@@ -203,8 +203,40 @@ impl Store {
     /// # Errors
     /// Then what was there before is still there.
     pub fn save(&self, slot: &Slot, record: &Record, now: SystemTime) -> Result<Entry, StoreError> {
+        let saved = self.save_where(slot, record, now, |_| true)?;
+        Ok(saved.expect("it is saved whatever is there"))
+    }
+
+    /// Keeps `record`, whose tokens were renewed from those of generation `from`; `None` if that is not
+    /// there any more: a renewal must undo neither a sign-out nor another sign-in.
+    ///
+    /// # Errors
+    /// As [`Store::save`].
+    pub fn save_renewed(
+        &self,
+        slot: &Slot,
+        record: &Record,
+        now: SystemTime,
+        from: &Generation,
+    ) -> Result<Option<Entry>, StoreError> {
+        self.save_where(slot, record, now, |there| {
+            there.map_or(*from == Generation::none(), |there| there.generation == *from)
+        })
+    }
+
+    fn save_where(
+        &self,
+        slot: &Slot,
+        record: &Record,
+        now: SystemTime,
+        is_meant: impl FnOnce(Option<&Entry>) -> bool,
+    ) -> Result<Option<Entry>, StoreError> {
         let Inner { index, vault, .. } = &*self.0;
         let _alone = self.write_lock(slot)?;
+        let before = self.find(slot)?;
+        if !is_meant(before.as_ref()) {
+            return Ok(None);
+        }
         let signed_in = SignedIn {
             issuer: record.issuer.clone(),
             resource: record.resource.clone(),
@@ -217,7 +249,7 @@ impl Store {
             generation: Generation::new(),
         };
         let name = name(slot, &record.issuer, record.resource.as_deref(), &record.client.id);
-        let before = self.find(slot)?.map(|entry| name_of(&entry));
+        let before = before.as_ref().map(name_of);
         if before.as_ref() != Some(&name) {
             // Should the next step be the last one, the secrets that it leaves are found by this.
             index.update(|list| add(&mut list.row_mut(slot).leftovers, &name))?;
@@ -237,7 +269,7 @@ impl Store {
         if let Err(error) = self.sweep(slot) {
             tracing::warn!(%error, "an older sign-in could not be deleted");
         }
-        Ok(entry.expect("the row has just been filled"))
+        Ok(entry)
     }
 
     /// Forgets the sign-in at `slot`, and whatever was left of older ones.
