@@ -28,8 +28,8 @@ use crate::secret::Secret;
 
 /// How long another process's sign-out may go unnoticed: the price of not looking at every call.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
-/// After what failed and may succeed later: a keyring without an answer, an authorization server that
-/// is down.
+/// After what failed and may succeed later: an authorization server that is down, or a keyring that has
+/// asked its user for the password, and would do so again.
 const TRY_AGAIN: Duration = Duration::from_secs(30);
 /// Longer than one renewal with all its deadlines: reading, asking, writing.
 const FLIGHT_PATIENCE: Duration = Duration::from_secs(240);

@@ -8,7 +8,7 @@ use std::{
 use subtle::ConstantTimeEq as _;
 use tokio::time;
 
-use super::{Current, Inner, RefreshError, SessionError, SignedIn, State, TRY_AGAIN, is_within};
+use super::{Current, Inner, LOOK_EVERY, RefreshError, SessionError, SignedIn, State, TRY_AGAIN, is_within};
 use crate::{
     login::{
         record::Record,
@@ -212,13 +212,12 @@ impl Inner {
         let (known, usable) = {
             let state = self.state();
             if let Some((failed_at, error)) = &state.store_failed
-                && is_within(*failed_at, now, TRY_AGAIN)
+                && is_within(*failed_at, now, if error.has_asked() { TRY_AGAIN } else { LOOK_EVERY })
             {
-                // A keyring asks its user at every reading: not again at once.
                 let usable = matches!(state.signed_in, SignedIn::Yes(_));
                 return if usable { Ok(()) } else { Err(Arc::clone(error).into()) };
             }
-            if !at_once && state.looked_at.is_some_and(|looked| is_within(looked, now, super::LOOK_EVERY)) {
+            if !at_once && state.looked_at.is_some_and(|looked| is_within(looked, now, LOOK_EVERY)) {
                 return Ok(());
             }
             let read = !matches!(state.signed_in, SignedIn::Unread);

@@ -94,6 +94,11 @@ impl StoreError {
     /// What helps where a sign-in cannot be understood.
     pub(super) const SIGN_IN: &str = "sign in again";
 
+    /// Whether a person was asked for a password, and would be asked again by another try.
+    pub(in crate::login) fn has_asked(&self) -> bool {
+        matches!(self, Self::Locked(_) | Self::Unanswered(_))
+    }
+
     /// The same once more: the keyring's library asks the platform only once whether it has one.
     pub(super) fn again(&self) -> Self {
         match self {

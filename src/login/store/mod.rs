@@ -91,6 +91,8 @@ struct Inner {
     locks: Locks,
     attempts: Attempts,
     vault: Box<dyn Vault>,
+    /// The lists of the other kinds.
+    others: Vec<(StoreKind, Index)>,
 }
 
 impl Store {
@@ -107,21 +109,13 @@ impl Store {
             (_, Some(state)) => Folder::new(state),
             (_, None) => Folder::of_application(application)?,
         };
-        Ok(match kind {
-            StoreKind::File => {
-                let folder = folder.folder("file");
-                let vault = Files(folder.folder("tokens"));
-                Self::in_folder(kind, &folder, vault)
-            }
-            _ => Self::in_folder(kind, &folder.folder("keyring"), Keyring::new(application, KEYRING_PATIENCE)),
-        })
-    }
-
-    fn in_folder(kind: StoreKind, folder: &Folder, vault: impl Vault + 'static) -> Self {
-        let locks = Locks::Files(folder.folder("locks"));
-        let index = Index::File(folder.clone(), locks.clone());
-        let attempts = Attempts::Files(folder.folder("locks"));
-        Self(Arc::new(Inner { kind, index, locks, attempts, vault: Box::new(vault) }))
+        let mut store = match kind {
+            StoreKind::File => Inner::in_folder(kind, &folder, Files(folder.folder("file").folder("tokens"))),
+            _ => Inner::in_folder(kind, &folder, Keyring::new(application, KEYRING_PATIENCE)),
+        };
+        let others = [StoreKind::Keyring, StoreKind::File].into_iter().filter(|other| *other != kind);
+        store.others = others.map(|other| (other, index(other, &folder).0)).collect();
+        Ok(Self(Arc::new(store)))
     }
 
     fn in_memory() -> Self {
@@ -131,6 +125,7 @@ impl Store {
             locks: Locks::Memory(Arc::default()),
             attempts: Attempts::Memory(Default::default()),
             vault: Box::new(Memory::default()),
+            others: Vec::new(),
         }))
     }
 
@@ -154,6 +149,14 @@ impl Store {
     /// An unreadable list.
     pub fn find(&self, slot: &Slot) -> Result<Option<Entry>, StoreError> {
         Ok(self.0.index.read()?.row(slot).and_then(index::Row::entry))
+    }
+
+    /// The other kind of store that has a sign-in at `slot`, for who looks in the wrong one.
+    #[must_use]
+    pub fn elsewhere(&self, slot: &Slot) -> Option<StoreKind> {
+        let has_it =
+            |index: &Index| index.read().is_ok_and(|list| list.row(slot).and_then(index::Row::entry).is_some());
+        self.0.others.iter().find(|(_, index)| has_it(index)).map(|(kind, _)| *kind)
     }
 
     /// Which version of the list there is: while it stays the same, nobody has changed a sign-in.
@@ -349,6 +352,21 @@ impl Store {
         let _alone = index::lock(&self.0.locks)?;
         self.0.attempts.note(&name_of_slot(slot), failed)
     }
+}
+
+impl Inner {
+    /// One kind of store below `state`, with a folder of its own.
+    fn in_folder(kind: StoreKind, state: &Folder, vault: impl Vault + 'static) -> Self {
+        let (index, locks, attempts) = index(kind, state);
+        Self { kind, index, locks, attempts, vault: Box::new(vault), others: Vec::new() }
+    }
+}
+
+/// The list of one kind of store, and what is beside it.
+fn index(kind: StoreKind, state: &Folder) -> (Index, Locks, Attempts) {
+    let folder = state.folder(&kind.to_string());
+    let locks = folder.folder("locks");
+    (Index::File(folder, Locks::Files(locks.clone())), Locks::Files(locks.clone()), Attempts::Files(locks))
 }
 
 impl fmt::Debug for Store {

@@ -114,6 +114,17 @@ fn what_is_saved_is_found_listed_and_forgotten() {
 }
 
 #[test]
+fn a_sign_in_of_the_other_kind_is_found() {
+    let scratch = tempfile::tempdir().expect("a folder");
+    let files = file_store(scratch.path());
+    let keyring = Store::open(StoreKind::Keyring, "test", Some(scratch.path().join("state"))).expect("a store");
+    files.save(&slot("a"), &record("1"), UNIX_EPOCH).expect("saved");
+    assert!(keyring.load(&slot("a")).expect("no keyring is needed").is_none());
+    assert_eq!(keyring.elsewhere(&slot("a")), Some(StoreKind::File));
+    assert_eq!((keyring.elsewhere(&slot("b")), files.elsewhere(&slot("a"))), (None, None));
+}
+
+#[test]
 fn tokens_do_not_stay_with_an_issuer_that_was_left() {
     let scratch = tempfile::tempdir().expect("a folder");
     let store = file_store(scratch.path());
@@ -132,7 +143,8 @@ fn a_crash_between_any_two_steps_leaves_one_whole_sign_in_and_no_stray_secret() 
         for calls in 0..4 {
             let scratch = tempfile::tempdir().expect("a folder");
             let vault = Crashing::default();
-            let store = Store::in_folder(StoreKind::File, &Folder::new(scratch.path().join("state")), vault.clone());
+            let folder = Folder::new(scratch.path().to_owned());
+            let store = Store(Arc::new(Inner::in_folder(StoreKind::File, &folder, vault.clone())));
             let slot = slot("a");
             store.save(&slot, &full_record("old"), UNIX_EPOCH).expect("saved");
             let mut new = full_record("new");
