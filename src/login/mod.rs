@@ -5,5 +5,7 @@
 //! where a server leaves one out, it is refused and the error says which.
 
 pub mod record;
+pub mod session;
+pub mod store;
 
 pub use self::record::{Client, Record, Slot};

@@ -7,6 +7,8 @@ mod arbitrary_input;
 mod command_line;
 mod errors;
 mod interop;
+#[cfg(all(target_os = "linux", feature = "login"))]
+mod keyring;
 mod lifetime;
 mod process;
 mod requests;
