@@ -4,6 +4,14 @@
 //! Its rules are those of RFC 8252 (native apps), RFC 9700 and the MCP authorization specification;
 //! where a server leaves one out, it is refused and the error says which.
 
+mod address;
+pub mod challenge;
+pub mod fetch;
+pub mod prompt;
 pub mod record;
+mod resource;
+#[cfg(test)]
+mod testing;
 
 pub use self::record::{Client, Record, Slot};
+pub use self::resource::token_goes_to;
