@@ -6,6 +6,7 @@
 
 mod address;
 pub mod challenge;
+pub mod discovery;
 pub mod fetch;
 pub mod prompt;
 pub mod record;
