@@ -5,9 +5,11 @@
 //! where a server leaves one out, it is refused and the error says which.
 
 mod address;
+pub mod browser;
 pub mod challenge;
 pub mod discovery;
 pub mod fetch;
+pub mod loopback;
 pub mod prompt;
 pub mod record;
 mod resource;
