@@ -7,14 +7,18 @@
 mod address;
 pub mod browser;
 pub mod challenge;
+pub mod device;
 pub mod discovery;
 pub mod fetch;
+pub mod flow;
 pub mod loopback;
 pub mod prompt;
 pub mod record;
+pub mod registration;
 mod resource;
 #[cfg(test)]
 mod testing;
+pub mod tokens;
 
 pub use self::record::{Client, Record, Slot};
 pub use self::resource::token_goes_to;

@@ -7,9 +7,16 @@ use std::{
     time::Duration,
 };
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
-use crate::login::fetch::{Fetcher, FetcherOptions};
+use crate::{
+    login::{
+        fetch::{Fetcher, FetcherOptions},
+        record::{Client, Record},
+        registration::ClientOptions,
+    },
+    secret::Secret,
+};
 
 /// One request as it arrived.
 #[derive(Clone, Debug)]
@@ -134,4 +141,102 @@ fn read(stream: &TcpStream) -> Option<Request> {
     let length = request.header("Content-Length").and_then(|length| length.parse().ok()).unwrap_or(0);
     reader.take(length).read_to_string(&mut request.body).ok()?;
     Some(request)
+}
+
+/// A server and its authorization server at one origin, which is `ORIGIN` in all that they say.
+pub(crate) struct Provider {
+    pub(crate) server: Server,
+    script: Arc<Mutex<Script>>,
+}
+
+/// What a [`Provider`] says. Of several answers each is given once, and the last one from then on.
+pub(crate) struct Script {
+    pub(crate) resource: Value,
+    pub(crate) metadata: Value,
+    pub(crate) register: Vec<(u16, Value)>,
+    pub(crate) token: Vec<(u16, Value)>,
+    pub(crate) device: Vec<(u16, Value)>,
+    pub(crate) revoke: Vec<(u16, Value)>,
+}
+
+impl Provider {
+    /// One that does everything right; `change` makes it do something else.
+    pub(crate) fn start(change: impl FnOnce(&mut Script)) -> Self {
+        let mut script = Script {
+            resource: json!({ "resource": "ORIGIN/mcp", "authorization_servers": ["ORIGIN"], "scopes_supported": ["read", "write"] }),
+            metadata: json!({
+                "issuer": "ORIGIN",
+                "authorization_endpoint": "ORIGIN/authorize?tenant=1",
+                "token_endpoint": "ORIGIN/token",
+                "registration_endpoint": "ORIGIN/register",
+                "device_authorization_endpoint": "ORIGIN/device",
+                "revocation_endpoint": "ORIGIN/revoke",
+                "code_challenge_methods_supported": ["S256"],
+                "authorization_response_iss_parameter_supported": true,
+            }),
+            register: vec![(201, json!({ "client_id": "registered" }))],
+            token: vec![(
+                200,
+                json!({ "access_token": "canary-access", "token_type": "Bearer", "refresh_token": "canary-refresh", "expires_in": 60 }),
+            )],
+            device: vec![(
+                200,
+                json!({ "device_code": "canary-device", "user_code": "ABCD-EFGH", "verification_uri": "ORIGIN/enter", "expires_in": 600, "interval": 5 }),
+            )],
+            revoke: vec![(200, json!({}))],
+        };
+        change(&mut script);
+        let script = Arc::new(Mutex::new(script));
+        let told = Arc::clone(&script);
+        let server = Server::start(move |request, origin| {
+            let mut script = told.lock().expect("no test thread panicked");
+            let (status, body) = match request.target.as_str() {
+                "/.well-known/oauth-protected-resource/mcp" => (200, script.resource.clone()),
+                "/.well-known/oauth-authorization-server" => (200, script.metadata.clone()),
+                "/register" => next(&mut script.register),
+                "/token" => next(&mut script.token),
+                "/device" => next(&mut script.device),
+                "/revoke" => next(&mut script.revoke),
+                _ => return Reply::missing(),
+            };
+            Reply::new(status, "Content-Type: application/json\r\n", &body.to_string().replace("ORIGIN", origin))
+        });
+        Self { server, script }
+    }
+
+    /// From now on it says something else.
+    pub(crate) fn change(&self, change: impl FnOnce(&mut Script)) {
+        change(&mut self.script.lock().expect("no test thread panicked"));
+    }
+
+    pub(crate) fn origin(&self) -> String {
+        self.server.origin()
+    }
+
+    /// A sign-in that this provider gave to a public client.
+    pub(crate) fn record(&self) -> Record {
+        let at = |path: &str| format!("{}{path}", self.origin()).parse().expect("a URL");
+        Record {
+            issuer: self.origin(),
+            resource: Some(format!("{}/mcp", self.origin())),
+            client: Client { id: "known".to_owned(), secret: None, secret_in_form: false, redirect_uri: None },
+            token_endpoint: at("/token"),
+            revocation_endpoint: Some(at("/revoke")),
+            scopes: vec!["read".to_owned()],
+            subject: Some("alice".to_owned()),
+            email: None,
+            access_token: Secret::new("old-access".to_owned()),
+            refresh_token: Some(Secret::new("old-refresh".to_owned())),
+            expires_at: None,
+        }
+    }
+}
+
+fn next(answers: &mut Vec<(u16, Value)>) -> (u16, Value) {
+    if answers.len() > 1 { answers.remove(0) } else { answers[0].clone() }
+}
+
+/// A client of these tests that lets itself be registered.
+pub(crate) fn client() -> ClientOptions {
+    ClientOptions { registered: None, metadata_document: None, name: "Test".to_owned(), redirect_uri: None }
 }
