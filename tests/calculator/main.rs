@@ -8,6 +8,8 @@ mod command_line;
 mod errors;
 mod interop;
 mod lifetime;
+#[cfg(feature = "login")]
+mod login;
 mod process;
 mod requests;
 mod snapshots;
