@@ -17,6 +17,10 @@ pub fn token_goes_to(record: &Record, url: &Url) -> bool {
 /// Trailing slashes count for nothing, because servers disagree with themselves about them. A resource
 /// with a query is only that very URL.
 pub(crate) fn covers(resource: &str, url: &Url) -> bool {
+    // The parser would drop what surrounds a URL, or is no part of one, and the string is sent as it is.
+    if !resource.bytes().all(|byte| byte.is_ascii_graphic()) {
+        return false;
+    }
     let Ok(resource) = Url::parse(resource) else { return false };
     let web = matches!(resource.scheme(), "https" | "http");
     let bare = |url: &Url| url.username().is_empty() && url.password().is_none();
@@ -55,6 +59,9 @@ mod tests {
             ("https://mcp.example.com", "https://mcp.example.com.evil.example/", false),
             ("https://mcp.example.com@evil.example", "https://evil.example/", false),
             ("https://mcp.example.com/mcp#x", "https://mcp.example.com/mcp", false),
+            ("\u{1b}https://mcp.example.com/mcp", "https://mcp.example.com/mcp", false),
+            ("https://mcp.example.com/mcp\n", "https://mcp.example.com/mcp", false),
+            ("https://mcp.exa\tmple.com/mcp", "https://mcp.example.com/mcp", false),
             ("urn:example:mcp", "https://mcp.example.com/mcp", false),
             ("not a url", "https://mcp.example.com/mcp", false),
         ] {

@@ -159,6 +159,10 @@ impl Metadata {
 /// Parses an issuer identifier (RFC 8414 §2).
 pub(super) fn issuer_url(issuer: &str) -> Result<Url, DiscoveryError> {
     let wrong = |why| DiscoveryError::Issuer { issuer: plain(issuer), why };
+    // It is compared and shown as it is, while the parser would drop or encode such characters.
+    if !issuer.bytes().all(|byte| byte.is_ascii_graphic()) {
+        return Err(wrong("it has characters that no URL has"));
+    }
     let url = Url::parse(issuer).map_err(|_| wrong("it is no absolute URL"))?;
     match (url.query(), url.fragment()) {
         (None, None) => Ok(url),
@@ -273,7 +277,14 @@ mod tests {
 
     #[test]
     fn issuer_is_a_url_without_query_and_fragment() {
-        for issuer in ["auth.example.com", "https://a.example?x", "https://a.example/#y", ""] {
+        for issuer in [
+            "auth.example.com",
+            "https://a.example?x",
+            "https://a.example/#y",
+            "",
+            "\u{1b}https://a.example",
+            "https://a.example\n",
+        ] {
             assert!(issuer_url(issuer).is_err(), "{issuer}");
         }
     }

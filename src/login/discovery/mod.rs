@@ -39,6 +39,9 @@ impl Target {
     pub fn url(&self) -> Result<Url, DiscoveryError> {
         let (Self::Server { url: typed, .. } | Self::Issuer(typed)) = self;
         let wrong = |why: &'static str| DiscoveryError::Typed { url: plain(typed), why };
+        if !typed.bytes().all(|byte| byte.is_ascii_graphic()) {
+            return Err(wrong("it has characters that no URL has"));
+        }
         let url = Url::parse(typed).map_err(|_| wrong("it is no absolute URL"))?;
         if !matches!(url.scheme(), "https" | "http") {
             return Err(wrong("it must begin with https://"));

@@ -194,9 +194,14 @@ async fn page_for_people_is_not_taken_for_metadata() {
 
 #[test]
 fn urls_that_no_server_has_are_refused_as_typed() {
-    for url in
-        ["mcp.example.com", "ftp://a.example", "https://user:secret@a.example", "https://a.example/#x", "https://"]
-    {
+    for url in [
+        "mcp.example.com",
+        "ftp://a.example",
+        "https://user:secret@a.example",
+        "https://a.example/#x",
+        "https://",
+        " https://a.example",
+    ] {
         let error = Target::Issuer(url.to_owned()).url().expect_err(url);
         assert!(!error.to_string().contains("secret"), "{error}");
     }

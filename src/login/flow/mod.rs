@@ -104,7 +104,7 @@ async fn round(
         revocation_endpoint: metadata.revocation_endpoint.as_ref(),
         scopes: &plan.scopes,
     };
-    let outcome = match code(metadata, callback) {
+    let outcome = match code(metadata, callback, reused) {
         Ok(code) => exchange(order.fetcher, &grant, code, attempt.verifier, &redirect_uri, reused).await,
         Err(error) => Err(error),
     };
@@ -168,7 +168,7 @@ fn random() -> Result<String, SignInError> {
 }
 
 /// The code of an answer that carried our state, if it is from the right issuer.
-fn code(metadata: &Metadata, callback: Callback) -> Result<Secret<String>, SignInError> {
+fn code(metadata: &Metadata, callback: Callback, reused: bool) -> Result<Secret<String>, SignInError> {
     let issuer = || plain(&metadata.issuer);
     // RFC 9207 §2.4. First of all: an answer from somewhere else has nothing to tell the user.
     let ours = match callback.iss.as_deref() {
@@ -181,13 +181,11 @@ fn code(metadata: &Metadata, callback: Callback) -> Result<Secret<String>, SignI
     match (callback.error.as_deref(), callback.code) {
         (Some("access_denied"), _) => Err(SignInError::Denied { issuer: issuer() }),
         (Some(error), _) => {
-            let text = callback
-                .error_description
-                .map_or_else(|| plain(error), |description| format!("{}: {}", plain(error), plain(&description)));
-            Err(SignInError::Refused { issuer: issuer(), text })
+            let error = TokenError::refused(error, callback.error_description.as_ref());
+            Err(SignInError::token(&metadata.issuer, error, reused))
         }
         (None, Some(code)) if !code.expose().is_empty() => Ok(code),
-        (None, _) => Err(SignInError::Refused { issuer: issuer(), text: "its answer has no code".to_owned() }),
+        (None, _) => Err(SignInError::NoCode { issuer: issuer() }),
     }
 }
 
@@ -233,13 +231,11 @@ pub enum SignInError {
         /// Who was asked.
         issuer: String,
     },
-    /// The authorization server said no.
-    #[error("{issuer} refuses the sign-in: {text}")]
-    Refused {
-        /// Who.
+    /// The answer says neither yes nor no.
+    #[error("the answer of {issuer} has no code")]
+    NoCode {
+        /// Who answered.
         issuer: String,
-        /// What it said.
-        text: String,
     },
     /// The answer is not from the authorization server that was asked.
     #[error(
@@ -250,7 +246,7 @@ pub enum SignInError {
         /// Who was asked.
         issuer: String,
     },
-    /// There is no token for the code.
+    /// The authorization server said no, to the user's consent or to its code.
     #[error("{issuer} gives no token: {error}")]
     Token {
         /// Who.
@@ -259,7 +255,10 @@ pub enum SignInError {
         error: TokenRefusal,
     },
     /// Nobody consented.
-    #[error("nobody has signed in within {minutes} min; start again when you are ready")]
+    #[error(
+        "nobody has signed in within {minutes} min; start again when you are ready. If the browser showed an \
+         error about the client or its redirect URI, sign out first: then the program registers anew"
+    )]
     Late {
         /// How long was waited.
         minutes: u64,
@@ -275,7 +274,7 @@ pub enum SignInError {
     Fetch(#[from] FetchError),
 }
 
-/// What a token endpoint said instead of giving a token.
+/// What an authorization server said instead of giving a token.
 #[derive(Debug, thiserror::Error)]
 pub enum TokenRefusal {
     /// It does not know the client that was registered at an earlier sign-in.

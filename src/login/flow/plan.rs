@@ -4,7 +4,7 @@ use crate::login::{
     challenge::is_scope_token,
     discovery::{Discovered, DiscoveryError, Hints, Metadata, discover},
     flow::SignIn,
-    prompt::{Asked, Note},
+    prompt::{Asked, Note, plain},
     record::{Client, Record},
 };
 
@@ -101,10 +101,10 @@ impl Plan<'_> {
 
     pub(crate) fn asked(&self, client: &Client) -> Asked {
         Asked {
-            server: self.server.clone(),
-            resource: self.resource.clone(),
-            issuer: self.metadata.issuer.clone(),
-            client_id: client.id.clone(),
+            server: self.server.as_deref().map(plain),
+            resource: self.resource.as_deref().map(plain),
+            issuer: plain(&self.metadata.issuer),
+            client_id: plain(&client.id),
             scopes: self.scopes.clone(),
             notes: self.notes.clone(),
         }

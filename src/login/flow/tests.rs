@@ -350,6 +350,13 @@ async fn forgotten_client_registers_anew_once() {
     case.sign_in().await.expect("with a new client");
     assert_eq!(case.seen.urls.lock().expect("not poisoned").len(), 2);
     assert_eq!(provider.server.requests_to("/register").len(), 2);
+    let case = Case {
+        known: Some(known.clone()),
+        answer: "error=unauthorized_client&state=STATE&iss=ISS",
+        ..Case::new(&provider)
+    };
+    case.sign_in().await.expect_err("neither of them may");
+    assert_eq!(case.seen.urls.lock().expect("not poisoned").len(), 2, "no third tab");
     provider.change(|script| script.token = vec![unknown]);
     let case = Case { known: Some(known), ..Case::new(&provider) };
     let error = case.sign_in().await.expect_err("not even the new one");

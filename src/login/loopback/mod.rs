@@ -91,7 +91,9 @@ impl FromStr for RedirectUri {
 /// It is bound to loopback, at a port that the system chooses unless the redirect URI has one. Whatever
 /// does not come with the right path, host and state gets an error page, and changes nothing.
 pub(crate) struct Listener {
-    sockets: Vec<TcpListener>,
+    socket: TcpListener,
+    /// The other address of `localhost`.
+    second: Option<TcpListener>,
     uri: RedirectUri,
 }
 
@@ -112,22 +114,22 @@ impl Listener {
     pub(crate) async fn bind(uri: &RedirectUri) -> Result<Self, LoopbackError> {
         let failed = |error: io::Error| LoopbackError::Bind { uri: uri.to_string(), error };
         let port = uri.port.unwrap_or(0);
-        let first = match uri.host {
+        let socket = match uri.host {
             Local::V4 | Local::Name => TcpListener::bind((Ipv4Addr::LOCALHOST, port)).await,
             Local::V6 => TcpListener::bind((Ipv6Addr::LOCALHOST, port)).await,
         };
-        let first = first.map_err(failed)?;
-        let port = first.local_addr().map_err(failed)?.port();
-        let mut sockets = vec![first];
+        let socket = socket.map_err(failed)?;
+        let port = socket.local_addr().map_err(failed)?.port();
+        let mut second = None;
         if uri.host == Local::Name {
             // `localhost` is both, to some browsers. Without IPv6 there is nobody to mistake for us.
             match TcpListener::bind((Ipv6Addr::LOCALHOST, port)).await {
-                Ok(second) => sockets.push(second),
+                Ok(socket) => second = Some(socket),
                 Err(error) if error.kind() == io::ErrorKind::AddrInUse => return Err(failed(error)),
                 Err(_) => {}
             }
         }
-        Ok(Self { sockets, uri: RedirectUri { port: Some(port), ..uri.clone() } })
+        Ok(Self { socket, second, uri: RedirectUri { port: Some(port), ..uri.clone() } })
     }
 
     /// The redirect URI, with its port.
@@ -149,7 +151,7 @@ impl Listener {
                         return answer;
                     }
                 }
-                accepted = accept(&self.sockets), if connections.len() < CONNECTIONS_MAX => match accepted {
+                accepted = self.accept(), if connections.len() < CONNECTIONS_MAX => match accepted {
                     Ok(stream) => {
                         connections.spawn(serve(stream, Arc::clone(&expected)));
                     }
@@ -158,18 +160,20 @@ impl Listener {
             }
         }
     }
-}
 
-async fn accept(sockets: &[TcpListener]) -> io::Result<TcpStream> {
-    let (stream, _) = match sockets {
-        [one] => one.accept().await?,
-        [one, other] => tokio::select! {
-            accepted = one.accept() => accepted?,
-            accepted = other.accept() => accepted?,
-        },
-        _ => unreachable!("one socket for an address, two for a name"),
-    };
-    Ok(stream)
+    async fn accept(&self) -> io::Result<TcpStream> {
+        let second = async {
+            match &self.second {
+                Some(socket) => socket.accept().await,
+                None => std::future::pending().await,
+            }
+        };
+        let (stream, _) = tokio::select! {
+            accepted = self.socket.accept() => accepted?,
+            accepted = second => accepted?,
+        };
+        Ok(stream)
+    }
 }
 
 /// Reads one request; gives the answer if it is the one that is waited for.

@@ -4,7 +4,7 @@ use super::*;
 
 async fn listener() -> (Listener, SocketAddr) {
     let listener = Listener::bind(&RedirectUri::default()).await.expect("a free port");
-    let address = listener.sockets[0].local_addr().expect("a bound socket has an address");
+    let address = listener.socket.local_addr().expect("a bound socket has an address");
     (listener, address)
 }
 
@@ -101,11 +101,11 @@ async fn listener_is_on_loopback_only() {
             assert!(uri.contains("::1"), "{uri}: only IPv6 may be missing");
             continue;
         };
-        for socket in &listener.sockets {
+        for socket in [&listener.socket].into_iter().chain(&listener.second) {
             let address = socket.local_addr().expect("an address");
             assert!(address.ip().is_loopback() && address.port() != 0, "{address}");
         }
-        let port = listener.sockets[0].local_addr().expect("an address").port();
+        let port = listener.socket.local_addr().expect("an address").port();
         assert_eq!(listener.uri().to_string(), uri.replace("/callback", &format!(":{port}/callback")));
     }
 }
