@@ -140,6 +140,49 @@ mod tests {
         }
     }
 
+    /// Everything that a shell would act on, and that a URL may hold.
+    #[cfg(unix)]
+    const SHELL_SYNTAX: &str =
+        "https://auth.example.com/a;touch$IFS'pwned'?b=$(touch%20pwned)&c=`touch%20pwned`|d&--e=*#%s";
+
+    #[cfg(unix)]
+    #[test]
+    fn shell_syntax_reaches_the_browser_as_one_argument() {
+        use std::{os::unix::fs::PermissionsExt as _, process::Command, time::Instant};
+
+        let folder = tempfile::tempdir().expect("a folder");
+        let (browser, seen) = (folder.path().join("browser"), folder.path().join("seen"));
+        let script =
+            "#!/bin/sh\nprintf '%s\\n' \"$#\" \"$@\" >\"$0.new\" && mv \"$0.new\" \"$(dirname \"$0\")/seen\"\n";
+        std::fs::write(&browser, script).expect("a script");
+        std::fs::set_permissions(&browser, std::fs::Permissions::from_mode(0o755)).expect("an executable");
+        let child = Command::new(std::env::current_exe().expect("this program"))
+            .args(["--exact", "login::browser::tests::child_opens_the_url", "--ignored"])
+            .env_clear()
+            .envs([("PATH", "/usr/bin:/bin"), ("BROWSER", browser.to_str().expect("UTF-8"))])
+            .current_dir(folder.path())
+            .output();
+        let child = child.expect("this program runs");
+        assert!(child.status.success(), "{}", String::from_utf8_lossy(&child.stdout));
+        // The browser runs on its own.
+        let deadline = Instant::now() + std::time::Duration::from_secs(10);
+        while !seen.exists() {
+            assert!(Instant::now() < deadline, "the browser was not started");
+            std::thread::sleep(std::time::Duration::from_millis(10));
+        }
+        let url = Url::parse(SHELL_SYNTAX).expect("a URL");
+        assert_eq!(std::fs::read_to_string(&seen).expect("what it saw"), format!("1\n{url}\n"));
+        let files = std::fs::read_dir(folder.path()).expect("a folder").count();
+        assert_eq!(files, 2, "nothing else was run there");
+    }
+
+    #[cfg(unix)]
+    #[tokio::test]
+    #[ignore = "run by the test above, in an environment of its own"]
+    async fn child_opens_the_url() {
+        open(&Url::parse(SHELL_SYNTAX).expect("a URL")).await.expect("opened");
+    }
+
     #[test]
     fn machine_without_a_display_is_told_from_one_with() {
         let reason = |variables: &[(&str, &str)], on_terminal| {

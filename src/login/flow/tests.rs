@@ -146,6 +146,45 @@ async fn sign_in_from_url_to_record() {
     assert!(!format!("{record:?}").contains("canary"), "{record:?}");
 }
 
+/// Runs on one thread, so that what the libraries say is heard too.
+#[tokio::test]
+async fn most_talkative_log_shows_no_secret() {
+    let log = Log::default();
+    let writer = log.clone();
+    let subscriber =
+        tracing_subscriber::fmt().with_max_level(tracing::Level::TRACE).with_writer(move || writer.clone()).finish();
+    let guard = tracing::subscriber::set_default(subscriber);
+    tracing::trace!("heard");
+    let provider = Provider::start(|script| script.metadata["scopes_supported"] = json!(["offline_access"]));
+    let case = Case::new(&provider);
+    let record = case.sign_in().await.expect("signed in");
+    let fetcher = provider.server.fetcher();
+    tokens::refresh(&fetcher, &record).await.expect("renewed");
+    tokens::revoke(&fetcher, &record).await.expect("revoked");
+    drop(guard);
+    let text = String::from_utf8_lossy(&log.0.lock().expect("not poisoned")).into_owned();
+    assert!(text.contains("heard"), "{text}");
+    let verifier = provider.server.requests_to("/token")[0].field("code_verifier").expect("a verifier");
+    let state = case.seen.parameter("state").expect("a state");
+    for secret in ["canary", &verifier, &state] {
+        assert!(!text.contains(secret), "{secret} in {text}");
+    }
+}
+
+#[derive(Clone, Default)]
+struct Log(std::sync::Arc<Mutex<Vec<u8>>>);
+
+impl std::io::Write for Log {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.lock().expect("not poisoned").extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
 #[tokio::test]
 async fn state_and_verifier_are_new_each_time() {
     let provider = Provider::start(|_| ());
