@@ -69,6 +69,9 @@ impl Fetcher {
     fn for_known<'a>(known: impl IntoIterator<Item = &'a Url>, options: &FetcherOptions) -> Result<Self, FetchError> {
         // An error says that there is one already, which is as good.
         let _ = rustls::crypto::ring::default_provider().install_default();
+        let known: Vec<&Url> = known.into_iter().collect();
+        // A container without certificates has no use for them on loopback.
+        let plain = known.iter().all(|url| url.scheme() == "http");
         let guard = Guard::new(known, options.allow_private_addresses, Proxies::of_environment());
         let builder = || {
             reqwest::Client::builder()
@@ -82,11 +85,14 @@ impl Fetcher {
                 .http1_only()
                 .dns_resolver(guard.clone())
         };
-        Ok(Self {
-            client: builder().build().map_err(|error| FetchError::Tls(innermost(&error)))?,
-            direct: builder().no_proxy().build().map_err(|error| FetchError::Tls(innermost(&error)))?,
-            guard,
-        })
+        let build = |builder: &dyn Fn() -> reqwest::ClientBuilder| {
+            let built = match builder().build() {
+                Err(_) if plain => builder().tls_certs_only([]).build(),
+                built => built,
+            };
+            built.map_err(|error| FetchError::Tls(innermost(&error)))
+        };
+        Ok(Self { client: build(&builder)?, direct: build(&|| builder().no_proxy())?, guard })
     }
 
     /// Says why `url` must not be opened, neither here nor in a browser, if it must not.

@@ -4,7 +4,7 @@ mod plan;
 #[cfg(test)]
 mod tests;
 
-use std::{borrow::Cow, time::Duration};
+use std::{borrow::Cow, convert::Infallible, time::Duration};
 
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use oauth2::{AuthUrl, AuthorizationCode, CsrfToken, PkceCodeChallenge, PkceCodeVerifier, RedirectUrl, Scope};
@@ -19,7 +19,7 @@ use crate::{
         fetch::{FetchError, Fetcher, PATIENCE},
         loopback::{Callback, Listener, LoopbackError, Page, RedirectUri},
         prompt::{Prompt, plain},
-        record::Record,
+        record::{Client, Record},
         registration::{self, Chosen, ClientOptions, RegistrationError, Use},
         tokens::{self, Grant, TokenError},
     },
@@ -89,13 +89,13 @@ async fn round(
             .await?;
     let attempt = Attempt::new(endpoint, &client, &redirect_uri, plan)?;
     (order.prompt)(Prompt::Browser { asked: &plan.asked(&client), url: &attempt.url });
-    if order.browser == BrowserMode::Open
-        && let Err(reason) = browser::open(&attempt.url).await
-    {
-        (order.prompt)(Prompt::NoBrowser { reason: &reason });
-    }
     let late = |_| SignInError::Late { minutes: order.deadline.as_secs().div_ceil(60) };
-    let (callback, page) = tokio::time::timeout(order.deadline, listener.answer(&attempt.state)).await.map_err(late)?;
+    let answer = tokio::time::timeout(order.deadline, listener.answer(&attempt.state));
+    // At the same time: a browser for the terminal ends only after it has brought the answer.
+    let (callback, page) = tokio::select! {
+        answer = answer => answer.map_err(late)?,
+        never = open(order, &attempt.url) => match never {},
+    };
     let grant = Grant {
         issuer: &metadata.issuer,
         resource: plan.resource.as_deref(),
@@ -110,6 +110,16 @@ async fn round(
     };
     page.show(if outcome.is_ok() { Page::SignedIn } else { Page::Failed }).await;
     outcome
+}
+
+/// Opens the browser, if one is wanted, and says if there is none.
+async fn open(order: &SignIn<'_>, url: &Url) -> Infallible {
+    if order.browser == BrowserMode::Open
+        && let Err(reason) = browser::open(url).await
+    {
+        (order.prompt)(Prompt::NoBrowser { reason: &reason });
+    }
+    std::future::pending().await
 }
 
 /// Listens where the last answer came, if that was for a browser and the port is free, because that is
@@ -133,12 +143,7 @@ struct Attempt {
 }
 
 impl Attempt {
-    fn new(
-        endpoint: &Url,
-        client: &crate::login::record::Client,
-        redirect_uri: &str,
-        plan: &Plan<'_>,
-    ) -> Result<Self, SignInError> {
+    fn new(endpoint: &Url, client: &Client, redirect_uri: &str, plan: &Plan<'_>) -> Result<Self, SignInError> {
         let state = random()?;
         let verifier = PkceCodeVerifier::new(random()?);
         let redirect_uri = RedirectUrl::new(redirect_uri.to_owned()).map_err(|_| LoopbackError::RedirectUri)?;

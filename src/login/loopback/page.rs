@@ -59,7 +59,7 @@ main {{ max-width: 26rem; margin: 1.5rem; padding: 2.5rem 2rem; text-align: cent
 .mark {{ width: 3.5rem; height: 3.5rem; margin: 0 auto 1.25rem; border-radius: 50%; line-height: 3.5rem;
   font-size: 1.75rem; color: #fff; background: {colour}; }}
 h1 {{ margin: 0 0 .5rem; font-size: 1.375rem; line-height: 1.3; }}
-p {{ margin: 0; }}
+p {{ margin: 0; text-wrap: balance; }}
 @media (prefers-color-scheme: dark) {{
   body {{ background: #12161b; color: #e6eaf0; }}
   main {{ background: #1b2129; box-shadow: none; }}
