@@ -10,6 +10,8 @@ mod interop;
 #[cfg(all(target_os = "linux", feature = "login"))]
 mod keyring;
 mod lifetime;
+#[cfg(feature = "login")]
+mod login;
 mod process;
 mod requests;
 mod snapshots;
