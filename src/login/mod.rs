@@ -5,6 +5,7 @@
 //! where a server leaves one out, it is refused and the error says which.
 
 mod address;
+pub mod asking;
 pub mod browser;
 pub mod challenge;
 pub mod device;

@@ -18,8 +18,8 @@ use mcp_calculator::login::{
     flow::{self, SignIn, SignInError},
     prompt::Prompt,
     registration::ClientOptions,
-    token_goes_to,
-    tokens::{self, RefreshError},
+    session::RefreshError,
+    token_goes_to, tokens,
 };
 use serde_json::Value;
 

@@ -62,7 +62,7 @@ async fn round<S: Future<Output = ()>>(
     let refused = |error: TokenError| SignInError::token(&metadata.issuer, error, reused);
     let oauth = tokens::at(&client, &metadata.token_endpoint)
         .set_device_authorization_url(DeviceAuthorizationUrl::from_url(endpoint.clone()));
-    let send = |request| fetcher.call(request, PATIENCE);
+    let send = fetcher.sending(PATIENCE);
 
     let mut request = oauth.exchange_device_code().add_scopes(plan.scopes.iter().cloned().map(Scope::new));
     if let Some(resource) = &plan.resource {

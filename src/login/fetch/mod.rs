@@ -2,10 +2,10 @@
 
 mod guard;
 
-use std::{error::Error as _, time::Duration};
+use std::{error::Error as _, pin::Pin, time::Duration};
 
 use oauth2::{
-    HttpRequest, HttpResponse,
+    AsyncHttpClient, HttpRequest, HttpResponse,
     http::{self, HeaderMap, Method, StatusCode, header},
 };
 use url::Url;
@@ -29,6 +29,22 @@ pub struct Fetcher {
     /// For this machine; no proxy is meant to see what goes there.
     direct: reqwest::Client,
     guard: Guard,
+}
+
+/// A [`Fetcher`] for the `oauth2` crate. A closure would do as well, if what it is used in need not be sent
+/// to another thread.
+pub(crate) struct Sending<'f> {
+    fetcher: &'f Fetcher,
+    patience: Duration,
+}
+
+impl<'c> AsyncHttpClient<'c> for Sending<'_> {
+    type Error = FetchError;
+    type Future = Pin<Box<dyn Future<Output = Result<HttpResponse, FetchError>> + Send + 'c>>;
+
+    fn call(&'c self, request: HttpRequest) -> Self::Future {
+        Box::pin(self.fetcher.call(request, self.patience))
+    }
 }
 
 /// How a [`Fetcher`] is to behave.
@@ -98,6 +114,11 @@ impl Fetcher {
     /// Says why `url` must not be opened, neither here nor in a browser, if it must not.
     pub(crate) fn check(&self, url: &Url) -> Result<(), FetchError> {
         self.guard.check(url).map_err(|refused| FetchError::Refused { url: place(url), why: refused })
+    }
+
+    /// What the `oauth2` crate sends its requests with, each within `patience`.
+    pub(crate) fn sending(&self, patience: Duration) -> Sending<'_> {
+        Sending { fetcher: self, patience }
     }
 
     /// Gets a JSON document; any status is an answer, except for redirects.

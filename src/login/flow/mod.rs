@@ -211,7 +211,7 @@ async fn exchange(
     if let Some(resource) = grant.resource {
         request = request.add_extra_param("resource", resource);
     }
-    let send = |request| fetcher.call(request, PATIENCE);
+    let send = fetcher.sending(PATIENCE);
     let now = std::time::SystemTime::now();
     let answer = request.request_async(&send).await.map_err(TokenError::from);
     let granted = answer.and_then(|answer| answer.granted(now));

@@ -193,6 +193,18 @@ impl Session {
         .map_err(|_| SessionError::Stopping)?
     }
 
+    /// Keeps the sign-in that is used, if that could not be done yet.
+    ///
+    /// # Errors
+    /// When it still cannot be kept.
+    pub async fn keep(&self) -> Result<(), SessionError> {
+        let unsaved = match &self.0.state().signed_in {
+            SignedIn::Yes(current) if current.unsaved => Record::clone(&current.record),
+            _ => return Ok(()),
+        };
+        self.replace(unsaved).await
+    }
+
     /// Waits for a renewal that is going on, so that its tokens are kept before the program ends.
     pub async fn close(&self) {
         // Whoever waits longer than any renewal takes has waited enough.

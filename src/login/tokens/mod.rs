@@ -19,6 +19,7 @@ use crate::login::{
     fetch::{FetchError, Fetcher, REFRESH_PATIENCE},
     prompt::plain,
     record::{Client, Record},
+    session::RefreshError,
 };
 
 /// The `oauth2` crate's client, reading our answers.
@@ -66,7 +67,7 @@ pub async fn refresh(fetcher: &Fetcher, record: &Record) -> Result<Record, Refre
     if let Some(resource) = &record.resource {
         request = request.add_extra_param("resource", resource.as_str());
     }
-    let send = |request| fetcher.call(request, REFRESH_PATIENCE);
+    let send = fetcher.sending(REFRESH_PATIENCE);
     let now = std::time::SystemTime::now();
     let answer = request.request_async(&send).await.map_err(TokenError::from);
     match answer.and_then(|answer| answer.granted(now)) {
@@ -78,17 +79,6 @@ pub async fn refresh(fetcher: &Fetcher, record: &Record) -> Result<Record, Refre
         }
         Err(error) => Err(RefreshError::Unavailable(error.to_string())),
     }
-}
-
-/// Why an access token was not renewed.
-#[derive(Debug, thiserror::Error)]
-pub enum RefreshError {
-    /// The refresh token is spent, expired or revoked: the user has to sign in again.
-    #[error("the sign-in is not valid any more: {0}")]
-    Rejected(String),
-    /// Nothing is known about the refresh token; it may work later.
-    #[error("cannot renew the access token: {0}")]
-    Unavailable(String),
 }
 
 /// Why a token endpoint gave no token. No text holds anything of a token or code.
