@@ -17,6 +17,7 @@ use crate::{
         raw::{CommandFlags, Flags},
         settings::{ALL, Kind, Setting, is_for_asking},
     },
+    install::{Install, Uninstall},
     scope::ScopeSet,
 };
 
@@ -51,6 +52,17 @@ pub enum Command {
         #[command(subcommand)]
         command: PolicyCommand,
     },
+    /// Add a remote server, or any command, to desktop clients
+    ///
+    /// With --connect, the entry runs this program, which brings the remote server to clients that only start commands.
+    /// With --serve-command, the entry runs that command itself. Other entries, comments and the look of the file stay
+    /// as they are, and the file as it was is kept beside it.
+    #[command(after_help = INSTALL_EPILOGUE)]
+    Install(Install),
+    /// Remove such an entry from desktop clients
+    ///
+    /// An entry of another program is only removed with --force. The file as it was is kept beside it.
+    Uninstall(Uninstall),
     /// Print a completion script for a shell
     Completions {
         /// The shell
@@ -135,18 +147,12 @@ pub fn man(out: &mut impl Write) -> io::Result<()> {
         let inner = || subcommand.get_subcommands().filter(|inner| inner.get_name() != "help");
         if inner().next().is_none() {
             commands.control("TP", []).text([bold(subcommand.get_name())]).text([roman(about(subcommand))]);
+            own_options(&mut commands, subcommand);
         }
         for inner in inner().filter(|_| subcommand.get_name() != "help") {
             let name = format!("{} {}", subcommand.get_name(), inner.get_name());
             commands.control("TP", []).text([bold(name)]).text([roman(about(inner))]);
-            for arg in
-                inner.get_arguments().filter(|arg| !ALL.iter().any(|setting| setting.key == arg.get_id().as_str()))
-            {
-                let (Some(flag), Some(help)) = (arg.get_long(), arg.get_help()) else { continue };
-                if flag != "help" && flag != "version" {
-                    commands.control("IP", []).text([bold(format!("--{flag}")), roman(format!(": {help}"))]);
-                }
-            }
+            own_options(&mut commands, inner);
         }
     }
     let mut notes = Roff::new();
@@ -167,6 +173,16 @@ pub fn man(out: &mut impl Write) -> io::Result<()> {
     commands.to_writer(out)?;
     clap_mangen::Man::new(serve).render_options_section(out)?;
     notes.to_writer(out)
+}
+
+/// The flags of a command that are no settings.
+fn own_options(commands: &mut Roff, command: &ClapCommand) {
+    for arg in command.get_arguments().filter(|arg| !ALL.iter().any(|setting| setting.key == arg.get_id().as_str())) {
+        let (Some(flag), Some(help)) = (arg.get_long(), arg.get_help()) else { continue };
+        if flag != "help" && flag != "version" {
+            commands.control("IP", []).text([bold(format!("--{flag}")), roman(format!(": {help}"))]);
+        }
+    }
 }
 
 const NOTES: &str = "\
@@ -201,6 +217,14 @@ const EXAMPLES: &str = "  Try it on this machine, without authorization:
     mcp-bridge policy check --config bridge.toml --scopes \"tool:echo\"";
 
 const EXIT_CODES: &str = "0 done, 1 failed while running, 2 wrong flags or settings.";
+
+const INSTALL_EPILOGUE: &str = "\
+Examples:
+  mcp-bridge install --client claude-desktop --connect https://mcp.example.com/mcp
+  mcp-bridge install --all --name everything --serve-command npx -y @modelcontextprotocol/server-everything
+  mcp-bridge install --client codex --connect https://mcp.example.com/mcp --print
+
+Exit codes: 0 done or nothing to do, 1 a file could not be changed, 2 wrong command line.";
 
 const POLICY_INIT_EPILOGUE: &str = "\
 Examples:
@@ -358,6 +382,8 @@ mod tests {
             "help_check_config",
             help(&["check-config"]).split("Listening:").next().expect("a part")
         );
+        insta::assert_snapshot!("help_install", help(&["install"]));
+        insta::assert_snapshot!("help_uninstall", help(&["uninstall"]));
         insta::assert_snapshot!("help_policy", help(&["policy"]));
         insta::assert_snapshot!("help_policy_init", help(&["policy", "init"]));
         insta::assert_snapshot!(

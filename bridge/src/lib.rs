@@ -7,6 +7,7 @@ mod deadline;
 pub mod edit;
 pub mod era;
 pub mod http;
+pub mod install;
 pub mod message;
 pub mod offer;
 pub mod policy;

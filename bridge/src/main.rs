@@ -9,9 +9,11 @@ use clap::Parser as _;
 use mcp_bridge::{
     cli::{self, Cli, Command, PolicyCommand},
     config::{self, raw::Flags},
+    install::{self, InstallError},
     policy_commands::{self, Check},
     serve,
 };
+use mcp_calculator::clients::command::Exit;
 
 /// Wrong flags or settings; clap uses the same.
 const USAGE: u8 = 2;
@@ -31,6 +33,8 @@ fn main() -> ExitCode {
         Command::Serve(flags) => run(&flags),
         Command::CheckConfig(flags) => check_config(&flags),
         Command::Policy { command } => policy(command),
+        Command::Install(arguments) => installed(install::install(&arguments)),
+        Command::Uninstall(arguments) => installed(install::uninstall(&arguments)),
         Command::Completions { shell } => print(|out| cli::completions(shell, out)),
         Command::Man => print(cli::man),
     };
@@ -93,6 +97,17 @@ fn policy(command: PolicyCommand) -> anyhow::Result<ExitCode> {
         Ok(text) => print(|out| out.write_all(text.as_bytes())),
         Err(error) if error.is_setting() => {
             complain(&format!("{:#}", anyhow::Error::from(error)));
+            Ok(ExitCode::from(USAGE))
+        }
+        Err(error) => Err(error.into()),
+    }
+}
+
+fn installed(ended: Result<Exit, InstallError>) -> anyhow::Result<ExitCode> {
+    match ended {
+        Ok(exit) => Ok(ExitCode::from(exit.code())),
+        Err(error) if error.is_setting() => {
+            complain(&error.to_string());
             Ok(ExitCode::from(USAGE))
         }
         Err(error) => Err(error.into()),

@@ -13,6 +13,7 @@ mod children;
 mod conformance;
 mod credentials;
 mod everything;
+mod install;
 mod interop;
 mod introspection;
 mod introspection_faults;
