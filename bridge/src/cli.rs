@@ -17,6 +17,7 @@ use crate::{
         raw::{CommandFlags, Flags},
         settings::{ALL, Kind, Setting, is_for_asking},
     },
+    connect::flags::ConnectFlags,
     scope::ScopeSet,
 };
 
@@ -51,6 +52,12 @@ pub enum Command {
         #[command(subcommand)]
         command: PolicyCommand,
     },
+    /// Bring a remote MCP server to a client that speaks stdio only
+    ///
+    /// Speaks MCP on standard input and output, and relays it to the streamable HTTP server at URL. Proxies are those of
+    /// the environment (HTTPS_PROXY, NO_PROXY); redirects are not followed.
+    #[command(next_line_help = true, after_help = CONNECT_EPILOGUE)]
+    Connect(ConnectFlags),
     /// Print a completion script for a shell
     Completions {
         /// The shell
@@ -201,6 +208,13 @@ const EXAMPLES: &str = "  Try it on this machine, without authorization:
     mcp-bridge policy check --config bridge.toml --scopes \"tool:echo\"";
 
 const EXIT_CODES: &str = "0 done, 1 failed while running, 2 wrong flags or settings.";
+
+const CONNECT_EPILOGUE: &str = "\
+Examples:
+  mcp-bridge connect https://example.com/mcp
+  mcp-bridge connect https://example.com/mcp --header 'Authorization: Bearer ${API_TOKEN}'
+
+Exit codes: 0 done, 1 it could not start, 2 wrong flags.";
 
 const POLICY_INIT_EPILOGUE: &str = "\
 Examples:

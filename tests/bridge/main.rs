@@ -11,6 +11,8 @@ mod browser;
 #[cfg(target_os = "linux")]
 mod children;
 mod conformance;
+mod connect;
+mod connect_conformance;
 mod credentials;
 mod everything;
 mod interop;
