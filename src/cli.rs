@@ -79,7 +79,7 @@ fn serve() -> anyhow::Result<()> {
                     program (see --help). End with Ctrl-D.\n";
         io::stderr().write_all(hint.as_bytes()).ok();
     }
-    Ok(stdio::serve()?)
+    Ok(stdio::serve(None)?)
 }
 
 /// Prints what somebody asked to see. A closed pipe is their choice (`… | head`).

@@ -48,7 +48,8 @@ impl<'h> Mirror<'h> {
     /// Reads one header from all of its values.
     pub fn value(mut values: impl Iterator<Item = &'h [u8]>) -> Value<'h> {
         let first = values.next()?.trim_ascii();
-        let plain = first.iter().all(|byte| matches!(byte, b'\t' | 0x20..=0x7e));
+        // All are looked at, because that takes many bytes at a time.
+        let plain = first.iter().fold(true, |plain, byte| plain & matches!(byte, b'\t' | 0x20..=0x7e));
         Some(match std::str::from_utf8(first) {
             Ok(text) if plain && values.next().is_none() => Ok(text),
             _ => Err(Garbled),

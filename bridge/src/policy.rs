@@ -18,6 +18,8 @@ use crate::{
 #[derive(Clone, Debug)]
 pub struct Policy {
     rules: Vec<Rule>,
+    /// Patterns of tools and the arguments that rules about them look at, each pair once.
+    conditions: Vec<(String, String)>,
     default_scopes: Option<ScopeSet>,
     all_scopes: ScopeSet,
 }
@@ -129,7 +131,17 @@ impl Policy {
         for scopes in rules.iter().map(|rule| &rule.scopes).chain(&default_scopes) {
             all_scopes.extend(scopes.iter().cloned());
         }
-        Self { rules, default_scopes, all_scopes }
+        let mut conditions = Vec::new();
+        for rule in &rules {
+            let Target::Tool(pattern) = &rule.target else { continue };
+            for (key, _) in &rule.when {
+                let condition = (pattern.clone(), key.clone());
+                if !conditions.contains(&condition) {
+                    conditions.push(condition);
+                }
+            }
+        }
+        Self { rules, conditions, default_scopes, all_scopes }
     }
 
     /// The rules, in the order in which they were given.
@@ -159,11 +171,11 @@ impl Policy {
     }
 
     /// The scopes that `request` needs, all together; `None` if none would help.
-    pub fn needs(&self, request: &Request<'_>) -> Option<ScopeSet> {
+    pub fn needs(&self, request: &Request<'_>) -> Option<Cow<'_, ScopeSet>> {
         match self.subject(request) {
-            Subject::Everybody => Some(ScopeSet::default()),
-            Subject::Unruled => self.default_scopes.clone(),
-            Subject::Unreadable => self.default_scopes.as_ref().map(|_| self.all_scopes.clone()),
+            Subject::Everybody => Some(Cow::Owned(ScopeSet::default())),
+            Subject::Unruled => self.default_scopes.as_ref().map(Cow::Borrowed),
+            Subject::Unreadable => self.default_scopes.as_ref().map(|_| Cow::Borrowed(&self.all_scopes)),
             Subject::Resources(uris) => {
                 let mut all = Some(ScopeSet::default());
                 for uri in uris {
@@ -172,7 +184,7 @@ impl Policy {
                         all
                     });
                 }
-                all
+                all.map(Cow::Owned)
             }
             subject => self.needed(&subject),
         }
@@ -193,8 +205,8 @@ impl Policy {
             return Ok(NotificationPermit(notification));
         }
         // A call without an id is no notification to a lenient server: no rule would have judged it.
-        let default_scopes = self.default_scopes.clone().filter(|_| notification.method.starts_with("notifications/"));
-        match covered(token, default_scopes) {
+        let default_scopes = self.default_scopes.as_ref().filter(|_| notification.method.starts_with("notifications/"));
+        match covered(token, default_scopes.map(Cow::Borrowed)) {
             Ok(()) => Ok(NotificationPermit(notification)),
             Err(reason) => Err(Box::new(DeniedNotification { notification, reason })),
         }
@@ -231,11 +243,10 @@ impl Policy {
     fn subject<'r>(&self, request: &'r Request<'_>) -> Subject<'r> {
         let subject = Subject::of(request);
         let ambiguous = match &subject {
-            Subject::Tool(name, arguments) => self.rules.iter().any(|rule| {
-                !rule.when.is_empty()
-                    && matches!(&rule.target, Target::Tool(pattern) if pattern_matches(pattern, name))
-                    && rule.when.iter().any(|(key, _)| is_ambiguous(request, *arguments, key))
-            }),
+            Subject::Tool(name, arguments) => self
+                .conditions
+                .iter()
+                .any(|(pattern, key)| pattern_matches(pattern, name) && is_ambiguous(request, *arguments, key)),
             Subject::Resource(uri) => self.has_resource_rules() && is_rewritable(uri),
             Subject::Resources(uris) => self.has_resource_rules() && uris.iter().any(|uri| is_rewritable(uri)),
             _ => false,
@@ -247,14 +258,14 @@ impl Policy {
         self.rules.iter().any(|rule| matches!(rule.target, Target::Resource(_)))
     }
 
-    fn needed(&self, subject: &Subject<'_>) -> Option<ScopeSet> {
-        let mut matching = self.rules.iter().filter(|rule| rule.matches(subject)).peekable();
-        if matching.peek().is_none() {
-            return self.default_scopes.clone();
-        }
-        let mut needed = ScopeSet::default();
+    fn needed(&self, subject: &Subject<'_>) -> Option<Cow<'_, ScopeSet>> {
+        let mut matching = self.rules.iter().filter(|rule| rule.matches(subject));
+        let Some(first) = matching.next() else {
+            return self.default_scopes.as_ref().map(Cow::Borrowed);
+        };
+        let mut needed = Cow::Borrowed(&first.scopes);
         for rule in matching {
-            needed.extend(rule.scopes.iter().cloned());
+            needed.to_mut().extend(rule.scopes.iter().cloned());
         }
         Some(needed)
     }
@@ -273,10 +284,10 @@ pub fn is_everybodys_notification(method: &str) -> bool {
 }
 
 /// Whether `token` has the `needed` scopes, of which there are none where nothing may.
-fn covered(token: &VerifiedToken, needed: Option<ScopeSet>) -> Result<(), Denial> {
+fn covered(token: &VerifiedToken, needed: Option<Cow<'_, ScopeSet>>) -> Result<(), Denial> {
     let needed = needed.ok_or(Denial::NoRule)?;
     let missing = token.scopes.missing(&needed);
-    if missing.is_empty() { Ok(()) } else { Err(Denial::Scope { needed, missing }) }
+    if missing.is_empty() { Ok(()) } else { Err(Denial::Scope { needed: needed.into_owned(), missing }) }
 }
 
 /// What a request is about, as rules see it.

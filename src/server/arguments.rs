@@ -1,6 +1,6 @@
 //! The tool's arguments: read once, strictly, and every problem reported at once.
 
-use std::fmt;
+use std::{borrow::Cow, fmt};
 
 use serde::{
     Deserializer as _,
@@ -47,6 +47,17 @@ impl Arguments {
         deserializer.end().map_err(|_| InvalidArguments::NotAnObject)?;
         members.check()
     }
+
+    /// Takes names and JSON texts of the members of an object.
+    pub(super) fn from_members<'a>(
+        written: impl Iterator<Item = (&'a str, &'a str)>,
+    ) -> Result<Self, InvalidArguments> {
+        let mut members = Members::default();
+        for (name, value) in written {
+            members.add(&Text(Cow::Borrowed(name.as_bytes())), value);
+        }
+        members.check()
+    }
 }
 
 /// What is wrong with the members, in words.
@@ -85,26 +96,29 @@ impl<'a> Visitor<'a> for Members<'a> {
 
     fn visit_map<M: MapAccess<'a>>(mut self, mut map: M) -> Result<Self, M::Error> {
         while let Some(name) = map.next_key::<Text<'a>>()? {
-            let value = map.next_value::<&'a RawValue>()?.get();
-            let member = match &*name.0 {
-                b"operation" => &mut self.operation,
-                b"a" => &mut self.a,
-                b"b" => &mut self.b,
-                _ => {
-                    let echo = || name.excerpt(MAX_ECHO_CHARS);
-                    self.problems.add(|| format!("\"{}\" is not an argument (operation, a and b are)", echo()));
-                    continue;
-                }
-            };
-            if member.replace(value).is_some() {
-                self.problems.add(|| format!("{} is given more than once", name.excerpt(MAX_ECHO_CHARS)));
-            }
+            self.add(&name, map.next_value::<&'a RawValue>()?.get());
         }
         Ok(self)
     }
 }
 
-impl Members<'_> {
+impl<'a> Members<'a> {
+    fn add(&mut self, name: &Text<'_>, value: &'a str) {
+        let member = match &*name.0 {
+            b"operation" => &mut self.operation,
+            b"a" => &mut self.a,
+            b"b" => &mut self.b,
+            _ => {
+                let echo = || name.excerpt(MAX_ECHO_CHARS);
+                self.problems.add(|| format!("\"{}\" is not an argument (operation, a and b are)", echo()));
+                return;
+            }
+        };
+        if member.replace(value).is_some() {
+            self.problems.add(|| format!("{} is given more than once", name.excerpt(MAX_ECHO_CHARS)));
+        }
+    }
+
     fn check(mut self) -> Result<Arguments, InvalidArguments> {
         let operation = operation(self.operation, &mut self.problems);
         let a = number("a", self.a, &mut self.problems);

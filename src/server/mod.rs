@@ -5,16 +5,19 @@
 
 mod arguments;
 mod identity;
+mod scopes;
 
-use std::fmt;
+use std::fmt::{self, Write as _};
 
-use rmcp::model::{CallToolResult, ContentBlock, ErrorData, ResultType};
-use serde::Serialize;
-use serde_json::value::RawValue;
+use rmcp::model::{CallToolResult, ContentBlock, ErrorData};
+use serde_json::Value;
 
 use self::arguments::{Arguments, InvalidArguments};
-pub use self::identity::{discover, initialize, list_tools};
-use crate::calculator::evaluate;
+pub use self::{
+    identity::{discover, initialize, list_tools},
+    scopes::{needed_scope, refusal, scope_of},
+};
+use crate::calculator::{Number, evaluate};
 
 /// The name of the one tool.
 pub const TOOL_NAME: &str = "calculator";
@@ -82,52 +85,75 @@ pub fn call_tool(
     arguments: Option<&str>,
     caller: Option<&Caller<'_>>,
 ) -> Result<CallToolResult, ErrorData> {
-    let mut result = nameless(era, name, arguments, caller)?;
-    if era == Era::Modern {
-        result.meta = Some(identity::RESULT_META.clone());
+    let mut result = match outcome(name, || Arguments::parse(arguments), caller)? {
+        Ok(number) => CallToolResult::success(vec![ContentBlock::text(number.to_string())]),
+        Err(error) => CallToolResult::error(vec![ContentBlock::text(error)]),
+    };
+    match era {
+        Era::Legacy => result.result_type = None,
+        Era::Modern => result.meta = Some(identity::RESULT_META.clone()),
     }
     Ok(result)
 }
 
-/// The same answer as JSON text, for whoever writes it to a wire: `_meta`, alike in every answer, is
-/// not built anew.
+/// The parameter `arguments` of a call, for [`call_tool_json`].
+pub enum Given<'a> {
+    /// Its JSON text; `None` if it was not sent.
+    Text(Option<&'a str>),
+    /// The names and the JSON texts of its members, for whoever has read the object already.
+    Members(&'a mut dyn Iterator<Item = (&'a str, &'a str)>),
+}
+
+/// The same answer as JSON text, for whoever writes it to a wire.
 ///
 /// # Errors
 /// As [`call_tool`].
 pub fn call_tool_json(
     era: Era,
     name: &str,
-    arguments: Option<&str>,
+    arguments: Given<'_>,
     caller: Option<&Caller<'_>>,
 ) -> Result<String, ErrorData> {
-    #[derive(Serialize)]
-    #[serde(rename_all = "camelCase")]
-    struct Wire<'a> {
-        #[serde(skip_serializing_if = "Option::is_none")]
-        result_type: &'a Option<ResultType>,
-        content: &'a [ContentBlock],
-        #[serde(skip_serializing_if = "Option::is_none")]
-        is_error: Option<bool>,
-        #[serde(rename = "_meta", skip_serializing_if = "Option::is_none")]
-        meta: Option<&'static RawValue>,
+    let read = || match arguments {
+        Given::Text(text) => Arguments::parse(text),
+        Given::Members(members) => Arguments::from_members(members),
+    };
+    let outcome = outcome(name, read, caller)?;
+    let meta = identity::RESULT_META_JSON.get();
+    let mut json = String::with_capacity(ENVELOPE_MAX_BYTES + meta.len());
+    json.push('{');
+    if era == Era::Modern {
+        json.push_str(r#""resultType":"complete","#);
     }
-    let CallToolResult { result_type, content, is_error, .. } = &nameless(era, name, arguments, caller)?;
-    let meta = (era == Era::Modern).then(|| &**identity::RESULT_META_JSON);
-    let wire = Wire { result_type, content, is_error: *is_error, meta };
-    serde_json::to_string(&wire).map_err(|error| ErrorData::internal_error(error.to_string(), None))
+    json.push_str(r#""content":[{"type":"text","text":"#);
+    match &outcome {
+        // No number has a character that JSON escapes. A String takes every write.
+        Ok(number) => drop(write!(json, "\"{number}\"")),
+        Err(error) => json.push_str(&Value::from(error.as_str()).to_string()),
+    }
+    json.push_str(r#"}],"isError":"#);
+    json.push_str(if outcome.is_err() { "true" } else { "false" });
+    if era == Era::Modern {
+        json.push_str(r#","_meta":"#);
+        json.push_str(meta);
+    }
+    json.push('}');
+    Ok(json)
 }
 
-/// The answer without the server's name in `_meta`.
-fn nameless(
-    era: Era,
+/// A result around a number, without `_meta`.
+const ENVELOPE_MAX_BYTES: usize = 128;
+
+/// What came of a call: a number, or an error that the model can read.
+fn outcome(
     name: &str,
-    arguments: Option<&str>,
+    arguments: impl FnOnce() -> Result<Arguments, InvalidArguments>,
     caller: Option<&Caller<'_>>,
-) -> Result<CallToolResult, ErrorData> {
+) -> Result<Result<Number, String>, ErrorData> {
     if name != TOOL_NAME {
         return Err(unknown_tool(name));
     }
-    let arguments = Arguments::parse(arguments);
+    let arguments = arguments();
     tracing::debug!(
         subject = caller.and_then(|caller| caller.subject),
         client_id = caller.and_then(|caller| caller.client_id),
@@ -136,21 +162,14 @@ fn nameless(
         operation = arguments.as_ref().ok().map(|arguments| arguments.operation.as_str()),
         "calculator called"
     );
-    let text = match arguments {
+    let number = match arguments {
         Ok(Arguments { operation, a, b }) => evaluate(operation, a, b).map_err(|error| error.to_string()),
         Err(problems @ InvalidArguments::Members(_)) => Err(problems.to_string()),
         Err(malformed @ InvalidArguments::NotAnObject) => {
             return Err(ErrorData::invalid_params(format!("Invalid params: {malformed}"), None));
         }
     };
-    let mut result = match text {
-        Ok(number) => CallToolResult::success(vec![ContentBlock::text(number.to_string())]),
-        Err(error) => CallToolResult::error(vec![ContentBlock::text(format!("Error: {error}"))]),
-    };
-    if era == Era::Legacy {
-        result.result_type = None;
-    }
-    Ok(result)
+    Ok(number.map_err(|error| format!("Error: {error}")))
 }
 
 /// The protocol error for a tool that does not exist. At most 64 characters of the name are

@@ -28,15 +28,38 @@ fn the_text_form_is_the_same_answer() {
     for era in [Era::Legacy, Era::Modern] {
         for (name, arguments) in [
             (TOOL_NAME, Some(r#"{"operation":"add","a":0.1,"b":0.2}"#)),
+            (TOOL_NAME, Some(r#"{"operation":"multiply","a":1e308,"b":-10}"#)),
             (TOOL_NAME, Some(r#"{"operation":"divide","a":1,"b":0}"#)),
+            (TOOL_NAME, Some(r#"{"operation":"\"\\\u0001","a":1,"c":0}"#)),
             (TOOL_NAME, None),
             (TOOL_NAME, Some("[]")),
             ("other", None),
         ] {
             let typed =
                 call_tool(era, name, arguments, None).map(|result| serde_json::to_string(&result).expect("JSON"));
-            assert_eq!(call_tool_json(era, name, arguments, None), typed, "{era:?} {name} {arguments:?}");
+            let text = call_tool_json(era, name, Given::Text(arguments), None);
+            assert_eq!(text, typed, "{era:?} {name} {arguments:?}");
         }
+    }
+}
+
+#[test]
+fn an_object_that_was_read_already_is_the_same_call() {
+    for members in [
+        &[("operation", r#""add""#), ("a", "0.1"), ("b", "0.2")][..],
+        &[("b", "0"), ("a", "1"), ("operation", r#""div\u0069de""#)],
+        &[("operation", r#""add""#), ("a", "1"), ("b", "2"), ("a", "3")],
+        &[("operation", "null"), ("a", r#""1""#), ("c", "[2]")],
+        &[],
+    ] {
+        let written: Vec<String> = members.iter().map(|(name, value)| format!(r#""{name}":{value}"#)).collect();
+        let text = format!("{{{}}}", written.join(","));
+        let as_members = Given::Members(&mut members.iter().copied());
+        assert_eq!(
+            call_tool_json(Era::Modern, TOOL_NAME, as_members, None),
+            call_tool_json(Era::Modern, TOOL_NAME, Given::Text(Some(&text)), None),
+            "{text}"
+        );
     }
 }
 

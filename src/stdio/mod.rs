@@ -9,7 +9,7 @@ pub mod pipes;
 mod service;
 mod transport;
 
-use std::{io, time::Duration};
+use std::{io, pin::Pin, sync::Arc, time::Duration};
 
 use rmcp::service::serve_directly;
 use tokio::{
@@ -42,20 +42,27 @@ pub enum StdioError {
     Task(#[source] tokio::task::JoinError),
 }
 
-/// Serves until the end of the input, SIGTERM, SIGINT, or until nobody reads the answers any more.
+/// Decides what may be calculated.
+pub trait Access: Send + Sync {
+    /// Whether a call that needs `scope` may be carried out; the error is the text that the model and
+    /// its user read. Must end by itself: everything behind the call waits for it.
+    fn check(&self, scope: &'static str) -> Pin<Box<dyn Future<Output = Result<(), String>> + Send + '_>>;
+}
+
+/// Serves what `access` allows, or everything without it, until the end of the input, SIGTERM, SIGINT, or until nobody reads the answers any more.
 ///
 /// Everything that was read before the end of the input is answered before this returns.
 ///
 /// # Errors
 /// [`StdioError`]; a closed standard output is not an error.
-pub fn serve() -> Result<(), StdioError> {
+pub fn serve(access: Option<Arc<dyn Access>>) -> Result<(), StdioError> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(StdioError::Runtime)?;
     let served = runtime.block_on(async {
         let (input, output) = (pipes::input(), pipes::output());
         let (answers, queue) = mpsc::channel(QUEUED_ANSWERS);
         let mut writer = tokio::spawn(write(queue, output));
         let (transport, mut failure) = Stdio::new(input, answers);
-        let running = serve_directly(Calculator, transport, None);
+        let running = serve_directly(Calculator { access }, transport, None);
         let stop = running.cancellation_token();
         let mut waiting = std::pin::pin!(running.waiting());
         let finish = async {

@@ -11,6 +11,7 @@ use rmcp::{
     service::RequestContext,
 };
 
+use super::Access;
 use crate::server::{self, Era};
 
 /// The JSON text of a call's arguments, beside the request: rmcp's own field would round numbers,
@@ -18,8 +19,10 @@ use crate::server::{self, Era};
 #[derive(Clone)]
 pub(super) struct RawArguments(pub(super) Arc<str>);
 
-/// Answers with the functions of [`server`]; keeps nothing.
-pub(super) struct Calculator;
+/// Answers with the functions of [`server`] what `access` allows, or everything without it; keeps nothing.
+pub(super) struct Calculator {
+    pub(super) access: Option<Arc<dyn Access>>,
+}
 
 impl ServerHandler for Calculator {
     fn get_info(&self) -> InitializeResult {
@@ -52,6 +55,12 @@ impl ServerHandler for Calculator {
         context: RequestContext<RoleServer>,
     ) -> Result<CallToolResponse, ErrorData> {
         let arguments = context.extensions.get::<RawArguments>().map(|arguments| &*arguments.0);
+        if let Some(access) = &self.access
+            && let Some(scope) = server::needed_scope(&request.name, arguments)
+            && let Err(why) = access.check(scope).await
+        {
+            return Ok(server::refusal(era(&context), why).into());
+        }
         server::call_tool(era(&context), &request.name, arguments, None).map(CallToolResponse::from)
     }
 }

@@ -5,7 +5,7 @@ use std::sync::{Arc, LazyLock};
 use futures_util::{FutureExt as _, future::BoxFuture};
 use mcp_calculator::{
     calculator::Operation,
-    server::{self, Caller, Era, TOOL_NAME},
+    server::{self, Caller, Era, Given, TOOL_NAME},
 };
 use serde::Serialize;
 
@@ -38,23 +38,13 @@ impl Conversation for InProcess {
     }
 }
 
-/// The scope of one operation.
-fn scope_of(operation: Operation) -> &'static str {
-    match operation {
-        Operation::Add => "op:add",
-        Operation::Subtract => "op:sub",
-        Operation::Multiply => "op:mult",
-        Operation::Divide => "op:div",
-    }
-}
-
 /// The calculator's own policy: one scope per operation, and none for what it does not have, because
 /// there it only says what it has.
 pub fn policy() -> Policy {
     let rule = |operation: &Operation| Rule {
         target: Target::Tool(TOOL_NAME.to_owned()),
         when: vec![("operation".to_owned(), operation.as_str().into())],
-        scopes: scope_of(*operation).parse().expect("the scopes above are scope tokens"),
+        scopes: server::scope_of(*operation).parse().expect("the scopes above are scope tokens"),
     };
     Policy::new(Operation::ALL.iter().map(rule).collect(), Some(Default::default()))
 }
@@ -95,9 +85,12 @@ fn call_tool(id: &str, era: Era, call: Call<'_>) -> Answer {
         email: token.email.as_deref(),
         scopes: &token.scopes,
     };
-    // The object that the policy judged, written anew; anything else is the tool's to refuse.
-    let written = params.arguments.as_ref().map(|arguments| arguments.to_json());
-    let arguments = written.as_deref().or_else(|| params.members.get("arguments").map(|raw| raw.get()));
+    // The object that the policy judged; anything else is the tool's to refuse.
+    let mut members = params.arguments.as_ref().map(|arguments| arguments.iter().map(|(key, raw)| (key, raw.get())));
+    let arguments = match &mut members {
+        Some(members) => Given::Members(members),
+        None => Given::Text(params.members.get("arguments").map(|raw| raw.get())),
+    };
     match server::call_tool_json(era, name, arguments, Some(&caller)) {
         Ok(result) => Answer::result(id, &result),
         Err(error) => Answer::error(id, i64::from(error.code.0), &error.message, error.data.as_ref()),

@@ -1,7 +1,10 @@
 //! A request's body: what it is announced as, and reading it within bounds.
 
-use bytes::Bytes;
+use std::pin::{Pin, pin};
+
+use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, header::CONTENT_LENGTH};
+use http_body::Frame;
 use http_body_util::{BodyExt as _, LengthLimitError, Limited};
 
 use crate::{
@@ -21,6 +24,21 @@ pub(super) fn check_type(headers: &HeaderMap) -> Result<(), Refusal> {
     Ok(())
 }
 
+/// All data of `body`, which nearly always comes in one piece.
+async fn whole<B: http_body::Body<Data = Bytes>>(mut body: Pin<&mut B>) -> Result<Bytes, B::Error> {
+    // What is no data is a trailer.
+    let data = |frame: Frame<Bytes>| frame.into_data().unwrap_or_default();
+    let first = body.frame().await.transpose()?.map(data).unwrap_or_default();
+    if body.is_end_stream() {
+        return Ok(first);
+    }
+    let mut all = BytesMut::from(first);
+    while let Some(frame) = body.frame().await {
+        all.extend_from_slice(&data(frame?));
+    }
+    Ok(all.freeze())
+}
+
 /// Reads all of it, unless it is too long or takes too long.
 pub(super) async fn read<B>(headers: &HeaderMap, body: B, limits: &Limits) -> Result<Bytes, Refusal>
 where
@@ -32,10 +50,50 @@ where
     if announced.is_some_and(|length| length > max_bytes as u64) {
         return Err(Refusal::TooLarge { max_bytes });
     }
-    match within(limits.body_timeout, Limited::new(body, max_bytes).collect()).await {
-        Ok(Ok(body)) => Ok(body.to_bytes()),
+    match within(limits.body_timeout, whole(pin!(Limited::new(body, max_bytes)))).await {
+        Ok(Ok(body)) => Ok(body),
         Ok(Err(error)) if error.is::<LengthLimitError>() => Err(Refusal::TooLarge { max_bytes }),
         Ok(Err(_)) => Err(Refusal::BrokenBody),
         Err(_) => Err(Refusal::TooSlow),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::convert::Infallible;
+
+    use futures_util::{FutureExt as _, stream};
+    use http_body_util::{Full, StreamBody};
+
+    use super::*;
+
+    fn read_whole<B: http_body::Body<Data = Bytes>>(body: B) -> Result<Bytes, B::Error> {
+        whole(pin!(body)).now_or_never().expect("nothing waits")
+    }
+
+    #[test]
+    fn a_body_is_the_same_in_one_piece_and_in_many() {
+        let data = |text: &'static str| Frame::data(Bytes::from_static(text.as_bytes()));
+        let trailers = || Frame::trailers(HeaderMap::new());
+        let cases: [(Vec<Frame<Bytes>>, &str); 6] = [
+            (vec![], ""),
+            (vec![trailers()], ""),
+            (vec![data("abcd")], "abcd"),
+            (vec![data("ab"), data(""), data("cd")], "abcd"),
+            (vec![data(""), data("a"), data("bcd"), trailers()], "abcd"),
+            (vec![data("abcd"), trailers()], "abcd"),
+        ];
+        for (frames, expected) in cases {
+            let body = StreamBody::new(stream::iter(frames.into_iter().map(Ok::<_, Infallible>)));
+            assert_eq!(read_whole(Limited::new(body, 4)).expect("it fits"), expected);
+        }
+        assert_eq!(read_whole(Full::new(Bytes::from_static(b"abcd"))).expect("it is there"), "abcd");
+    }
+
+    #[test]
+    fn all_pieces_together_are_bounded() {
+        let frames = ["ab", "cd", "e"].map(|text| Ok::<_, Infallible>(Frame::data(Bytes::from(text))));
+        let body = Limited::new(StreamBody::new(stream::iter(frames)), 4);
+        assert!(read_whole(body).is_err_and(|error| error.is::<LengthLimitError>()));
     }
 }

@@ -33,6 +33,12 @@ impl Accepts {
     /// Without `Accept`, anything goes (RFC 9110 §12.5.1). A range with `q=0` adds nothing, and takes
     /// nothing away that another range allows.
     pub(super) fn of(headers: &HeaderMap) -> Self {
+        let mut values = headers.get_all(ACCEPT).iter();
+        if let (Some(value), None) = (values.next(), values.next())
+            && value.as_bytes() == USUAL_ACCEPT
+        {
+            return Self { json: true, events: true };
+        }
         let mut accepts = Self { json: false, events: false };
         let mut present = false;
         for value in headers.get_all(ACCEPT) {
@@ -54,11 +60,18 @@ impl Accepts {
     }
 }
 
+/// What every SDK sends, letter by letter: nothing to take apart.
+const USUAL_ACCEPT: &[u8] = b"application/json, text/event-stream";
+
 /// Whether the body is announced as JSON, once.
 pub(super) fn is_json(headers: &HeaderMap) -> bool {
     let mut types = headers.get_all(CONTENT_TYPE).iter();
-    let essence = types.next().and_then(|value| value.to_str().ok()?.split(';').next().map(str::trim));
-    essence.is_some_and(|essence| essence.eq_ignore_ascii_case("application/json")) && types.next().is_none()
+    let Some(value) = types.next() else { return false };
+    // Most send it so, and nothing has to be taken apart.
+    let is_plain = value.as_bytes() == b"application/json";
+    let essence = || value.to_str().ok()?.split(';').next().map(str::trim);
+    (is_plain || essence().is_some_and(|essence| essence.eq_ignore_ascii_case("application/json")))
+        && types.next().is_none()
 }
 
 /// Whether the body would have to be decoded first. A proxy that decodes it would read another body

@@ -17,6 +17,7 @@ use crate::resource::{ResourceUri, is_loopback};
 /// The hosts and origins of one endpoint.
 #[derive(Debug)]
 pub(super) struct Origins {
+    /// Without the ports of their schemes.
     hosts: Vec<String>,
     /// Empty: loopback origins.
     allowed: Vec<String>,
@@ -34,6 +35,7 @@ impl Origins {
             hosts.push(bound.to_string());
         }
         hosts.extend_from_slice(extra_hosts);
+        let hosts = hosts.iter().map(|host| without_default_port(host).to_owned()).collect();
         Self { hosts, allowed: allowed.to_vec(), own: resource.origin().to_owned() }
     }
 
@@ -42,7 +44,7 @@ impl Origins {
     /// A DNS-rebinding page reaches a loopback socket under its own name; this is where it ends.
     pub(super) fn is_our_host(&self, host: &str) -> bool {
         let host = without_default_port(host);
-        self.hosts.iter().any(|known| without_default_port(known).eq_ignore_ascii_case(host))
+        self.hosts.iter().any(|known| known.eq_ignore_ascii_case(host))
     }
 
     /// Whether a page of `origin` may call us.

@@ -2,7 +2,7 @@
 
 use std::{
     collections::HashMap,
-    hash::{BuildHasher as _, RandomState},
+    hash::{BuildHasher as _, BuildHasherDefault, Hasher, RandomState},
     sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
 };
 
@@ -20,7 +20,25 @@ pub(super) struct Places {
 struct State {
     free: usize,
     /// By a hash of the user; only those who have a place.
-    taken: HashMap<u64, usize>,
+    taken: HashMap<u64, usize, BuildHasherDefault<AsItIs>>,
+}
+
+/// A hasher for what is a keyed hash already.
+#[derive(Default)]
+struct AsItIs(u64);
+
+impl Hasher for AsItIs {
+    fn write(&mut self, _: &[u8]) {
+        unreachable!("only u64 is hashed");
+    }
+
+    fn write_u64(&mut self, hash: u64) {
+        self.0 = hash;
+    }
+
+    fn finish(&self) -> u64 {
+        self.0
+    }
 }
 
 impl Places {
@@ -28,7 +46,7 @@ impl Places {
     /// slowly holds its place for as long as bodies may take, and must not shut out everybody else.
     pub(super) fn new(max: usize, shared: bool) -> Self {
         let share = shared.then(|| max.div_ceil(2));
-        Self { share, state: Mutex::new(State { free: max, taken: HashMap::new() }), hasher: RandomState::new() }
+        Self { share, state: Mutex::new(State { free: max, taken: HashMap::default() }), hasher: RandomState::new() }
     }
 
     /// A place for one request of the bearer of `token`, until it is dropped; `None` when there is

@@ -62,7 +62,10 @@ pub(super) fn subscriptions(raw: Option<&RawValue>) -> Result<(Vec<Cow<'_, str>>
 /// the other (Go's JSON library does, and takes the last of the two): they would do what nobody has
 /// judged.
 pub(super) fn refuse_look_alikes(object: &Object<'_>, judged: &[&str], place: &str) -> Result<(), String> {
-    let look_alike = object.iter().find(|(key, _)| judged.iter().any(|judged| looks_like(key, judged)));
+    let look_alike = object.iter().find(|(key, _)| {
+        let plain = key.is_ascii();
+        judged.iter().any(|judged| if plain { differs_in_case(key, judged) } else { looks_like(key, judged) })
+    });
     look_alike.map_or(Ok(()), |(key, _)| {
         Err(format!("in `{place}`: the key {} could be taken for another in lower case", shown(key)))
     })
@@ -71,7 +74,7 @@ pub(super) fn refuse_look_alikes(object: &Object<'_>, judged: &[&str], place: &s
 /// Whether `key` is not `judged`, and the same to whoever ignores case as Unicode folds it.
 pub fn looks_like(key: &str, judged: &str) -> bool {
     if key.is_ascii() {
-        return key.len() == judged.len() && key != judged && key.eq_ignore_ascii_case(judged);
+        return differs_in_case(key, judged);
     }
     // The only letters outside of ASCII that fold to ASCII ones.
     let folded = |letter: char| match letter {
@@ -80,6 +83,11 @@ pub fn looks_like(key: &str, judged: &str) -> bool {
         other => other.to_ascii_lowercase(),
     };
     key.chars().map(folded).eq(judged.chars().map(folded))
+}
+
+/// [`looks_like`] for a key of ASCII letters.
+fn differs_in_case(key: &str, judged: &str) -> bool {
+    key.len() == judged.len() && key != judged && key.eq_ignore_ascii_case(judged)
 }
 
 /// Parameters that somebody decides by.

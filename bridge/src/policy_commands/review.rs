@@ -1,5 +1,7 @@
 //! What a policy allows of what a server offers, and where the two do not fit. Pure.
 
+use std::borrow::Cow;
+
 use serde_json::{Map, Value, json};
 
 use super::words::quoted;
@@ -120,7 +122,7 @@ pub(super) fn review(
 fn needed(policy: &Policy, method: &str, params: &Value) -> Option<ScopeSet> {
     let request = json!({ "jsonrpc": "2.0", "id": 1, "method": method, "params": params }).to_string();
     match Message::parse(request.as_bytes()) {
-        Ok(Message::Request(request)) => policy.needs(&request),
+        Ok(Message::Request(request)) => policy.needs(&request).map(Cow::into_owned),
         // What cannot be asked for is not allowed.
         _ => None,
     }

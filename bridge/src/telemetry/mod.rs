@@ -2,10 +2,10 @@
 
 pub(crate) mod alarm;
 pub mod audit;
-mod fields;
 pub mod labels;
 pub mod metrics;
 mod observer;
+mod text;
 
 use std::{
     io::{self, IsTerminal, Write},
@@ -133,13 +133,12 @@ fn subscriber(level: LevelFilter, lines: &Lines) -> Box<dyn Subscriber + Send + 
     let filter = Targets::new()
         .with_default(level.min(LevelFilter::WARN))
         .with_targets([("mcp_bridge", level), ("mcp_calculator", level)]);
-    let registry = tracing_subscriber::registry().with(filter);
-    let layer = fmt::layer().with_writer(lines.clone()).with_timer(Time);
-    if lines.0.json {
-        Box::new(registry.with(layer.json().flatten_event(true).with_span_list(false)))
-    } else {
-        Box::new(registry.with(layer.with_ansi(lines.0.ansi).fmt_fields(fields::Fields)))
+    if !lines.0.json {
+        return Box::new(text::Text::new(filter, level, lines.clone()));
     }
+    let layer = fmt::layer().with_writer(lines.clone()).with_timer(Time);
+    let registry = tracing_subscriber::registry().with(filter);
+    Box::new(registry.with(layer.json().flatten_event(true).with_span_list(false)))
 }
 
 /// RFC 3339 in UTC with microseconds.

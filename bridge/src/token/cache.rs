@@ -6,7 +6,7 @@ use std::{
 };
 
 use moka::sync::Cache;
-use sha2::{Digest, Sha256};
+use ring::digest::{SHA256, SHA256_OUTPUT_LEN, digest};
 
 use super::{BearerToken, Inactive, Verdict, VerifiedToken, VerifyError};
 
@@ -23,11 +23,12 @@ const MAX_TTL: Duration = Duration::from_secs(24 * 60 * 60);
 /// Stands for a token where the token itself must not be kept. Has no `Debug`: it must not be
 /// logged either.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
-pub(super) struct TokenDigest([u8; 32]);
+pub(super) struct TokenDigest([u8; SHA256_OUTPUT_LEN]);
 
 impl TokenDigest {
     pub(super) fn of(token: &BearerToken) -> Self {
-        Self(Sha256::digest(token.expose().as_bytes()).into())
+        let digest = digest(&SHA256, token.expose().as_bytes());
+        Self(digest.as_ref().try_into().expect("SHA-256 has one length"))
     }
 }
 
