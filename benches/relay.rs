@@ -4,8 +4,8 @@
 //! behind the bridge, in each isolation mode and with and without ready children: how long one call
 //! takes at modest load (one client with pauses), and how many calls a second eight busy connections
 //! get. Beside them the least that a process per call can cost: start the program, write one line,
-//! read one line. Then what an idle legacy session takes. The servers take turns, round by round;
-//! medians over the rounds are printed.
+//! read one line, after the same pauses, which make everything slower. Then what an idle legacy session
+//! takes. The servers take turns, round by round; medians over the rounds are printed.
 //!
 //! Needs the calculator's program: `cargo build --profile bench --bin mcp-calculator`.
 
@@ -144,10 +144,12 @@ async fn calm(load: &Load, calls: usize) -> Result<f64> {
     Ok(median(micros))
 }
 
-/// Starts the program, writes one request, reads its answer: the time of that, in microseconds.
+/// After a pause, starts the program, writes one request, reads its answer: the time of that, in
+/// microseconds.
 fn bare(calculator: &Path) -> Result<f64> {
     const REQUEST: &[u8] = br#"{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"calculator","arguments":{"operation":"add","a":5,"b":8},"_meta":{"io.modelcontextprotocol/protocolVersion":"2026-07-28","io.modelcontextprotocol/clientCapabilities":{}}}}
 "#;
+    std::thread::sleep(PAUSE);
     let begun = Instant::now();
     let mut child = Command::new(calculator)
         .env_clear()

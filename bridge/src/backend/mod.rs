@@ -109,6 +109,8 @@ pub struct Call<'a> {
     pub streams: bool,
     /// How long the answer may take.
     pub timeout: Duration,
+    /// How long a client that reads a stream may wait for the first word.
+    pub patience: Duration,
     /// What the request takes up, for who goes on when its client has left.
     pub held: Option<&'a dyn Held>,
 }

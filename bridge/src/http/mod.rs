@@ -1,5 +1,6 @@
 //! The network side: sockets, one request's way, answers.
 
+mod again;
 mod body;
 pub mod bounds;
 mod challenge;

@@ -37,7 +37,7 @@ use tracing::{debug, info, warn};
 
 use crate::{
     config::{Limits, TlsFiles},
-    http::{quiet::Activity, site::Site},
+    http::{again, quiet::Activity, site::Site},
     telemetry::metrics::{self, Metrics},
 };
 
@@ -204,7 +204,11 @@ where
     let mut stream = TimeoutStream::new(stream);
     stream.set_write_timeout(Some(shared.limits.write_timeout));
     let io = TokioIo::new(Box::pin(stream));
-    let ended = if http2 { exchange_http2(io, peer, shared).await } else { exchange_http1(io, peer, shared).await };
+    let ended = if http2 {
+        exchange_http2(io, peer, shared).await
+    } else {
+        again::at_once(exchange_http1(io, peer, shared)).await
+    };
     if let Err(error) = ended {
         debug!(%error, "a connection ended with an error");
     }

@@ -12,7 +12,10 @@ use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use mcp_calculator::server::Era;
-use tokio::{sync::mpsc, time::timeout};
+use tokio::{
+    sync::mpsc,
+    time::{Instant, timeout},
+};
 
 use crate::{
     backend::{Answered, Backend, Call, Conversation, Held, Item, Opened, Reply},
@@ -74,9 +77,10 @@ impl Relay {
     /// Has a permitted request carried out. Dropping the future or the stream says that the client is
     /// gone, which cancels the request in the modern era.
     pub async fn call(&self, permit: &Permit<'_>, client: Client<'_>) -> Outcome {
+        let begun = Instant::now();
         match self.begin(permit, client).await {
             Reply::Whole(answered) => Outcome::Answered(answered),
-            Reply::Stream(rest) if client.streams => self.stream(rest).await,
+            Reply::Stream(rest) if client.streams => stream(rest, self.patience.saturating_sub(begun.elapsed())).await,
             Reply::Stream(rest) => whole(rest).await,
         }
     }
@@ -143,18 +147,19 @@ impl Relay {
             era: client.era,
             streams: client.streams,
             timeout: self.request_timeout,
+            patience: self.patience,
             held: client.held,
         }
     }
+}
 
-    /// One message needs no stream, and tunnels hold streams back.
-    async fn stream(&self, mut rest: mpsc::Receiver<Item>) -> Outcome {
-        match timeout(self.patience, rest.recv()).await {
-            Ok(Some(Item::Last(answered))) => Outcome::Answered(answered),
-            Ok(Some(Item::Message(first))) => Outcome::Streaming(Streaming { first: Some(first), rest }),
-            Ok(None) => Outcome::Cancelled,
-            Err(_) => Outcome::Streaming(Streaming { first: None, rest }),
-        }
+/// One message needs no stream, and tunnels hold streams back.
+async fn stream(mut rest: mpsc::Receiver<Item>, patience: Duration) -> Outcome {
+    match timeout(patience, rest.recv()).await {
+        Ok(Some(Item::Last(answered))) => Outcome::Answered(answered),
+        Ok(Some(Item::Message(first))) => Outcome::Streaming(Streaming { first: Some(first), rest }),
+        Ok(None) => Outcome::Cancelled,
+        Err(_) => Outcome::Streaming(Streaming { first: None, rest }),
     }
 }
 

@@ -104,6 +104,11 @@ impl Child {
         }
         Self { _using: Some(using), ..self }
     }
+
+    /// The same child, used by nobody any more.
+    pub(super) fn let_go(self) -> Self {
+        Self { _using: None, ..self }
+    }
 }
 
 /// The subscribers of one resource. Dropping it forgets a resource that has none.

@@ -34,7 +34,7 @@ use self::{
     children::{Child, Children, StartError},
     kept::Kept,
     kind::{Kind, Opening},
-    out::{Gone, Out},
+    out::Out,
     parked::Parking,
     pool::Pool,
     probe::Eras,
@@ -307,8 +307,8 @@ impl Backend for Command {
         // A subscription lasts until somebody ends it.
         let timeout = request.listen.is_none().then_some(call.timeout);
         let id = request.ask.id.clone();
-        let reply = out::start(&self.0.tasks, id, timeout, Gone::Cancels, move |out| served.modern(request, out));
-        std::future::ready(Reply::Stream(reply)).boxed()
+        let patience = call.streams.then_some(call.patience);
+        out::begin(&self.0.tasks, id, timeout, patience, move |out| served.modern(request, out)).boxed()
     }
 
     fn open<'a>(&'a self, call: Call<'a>) -> BoxFuture<'a, Opened> {

@@ -104,7 +104,13 @@ impl Served {
                     }
                     if let Ok(result) = &outcome {
                         self.seen_result(&ask.method, result);
-                        self.keep_for_retry(request, child, result);
+                        self.keep_for_retry(request, &child, result);
+                    }
+                    if let Some(child) = Arc::into_inner(child) {
+                        // Its end is work that the client need not wait for; but its next request must not be
+                        // refused for it.
+                        let child = child.let_go();
+                        self.tasks.spawn(async move { drop((exchange, child)) });
                     }
                     return out.served(&outcome).await;
                 }
@@ -122,7 +128,7 @@ impl Served {
     }
 
     /// A server that has given out state may need itself to understand it.
-    fn keep_for_retry(&self, request: &Modern, child: Arc<Child>, result: &Bytes) {
+    fn keep_for_retry(&self, request: &Modern, child: &Arc<Child>, result: &Bytes) {
         if self.isolation != Isolation::Request || !may_ask(&request.ask.method) {
             return;
         }
@@ -131,7 +137,7 @@ impl Served {
             && let Some(state) = asked.state.and_then(crate::message::text)
         {
             // Without room, another server gets the retry, as the protocol has it.
-            self.parking.park(state.into_owned(), request.ask.owner.clone(), Parked::Server(child));
+            self.parking.park(state.into_owned(), request.ask.owner.clone(), Parked::Server(Arc::clone(child)));
         }
     }
 

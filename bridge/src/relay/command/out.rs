@@ -1,6 +1,6 @@
 //! The client's end of one request: what it is told, and how long it waits.
 
-use std::time::Duration;
+use std::{future::poll_fn, task::Poll, time::Duration};
 
 use bytes::Bytes;
 use tokio::{
@@ -10,7 +10,7 @@ use tokio::{
 use tokio_util::task::TaskTracker;
 
 use crate::{
-    backend::{Answer, Answered, Item, link::Ended},
+    backend::{Answer, Answered, Item, Reply, link::Ended},
     message::INTERNAL_ERROR,
 };
 
@@ -36,6 +36,67 @@ struct Clock {
     turns_of_client: usize,
 }
 
+/// Runs `work` on a task of its own until it is done, takes too long, or its client has gone where that
+/// cancels it. `id` is the client's, as JSON text.
+pub(super) fn start<W, F>(
+    tasks: &TaskTracker,
+    id: String,
+    timeout: Option<Duration>,
+    gone: Gone,
+    work: W,
+) -> mpsc::Receiver<Item>
+where
+    W: FnOnce(Out) -> F + Send + 'static,
+    F: Future<Output = ()> + Send + 'static,
+{
+    let (items, reply) = mpsc::channel(UNREAD_MAX);
+    let client = items.clone();
+    let running = run(id, timeout, items, work);
+    tasks.spawn(until_gone(running, client, gone));
+    reply
+}
+
+/// Runs `work` like [`start`], for a client whose going cancels it, and as long as the client waits for
+/// the first word not on a task of its own: that would be woken for the answer only to wake whoever has
+/// the client. With `patience` the client reads a stream, and has it after that time at the latest.
+pub(super) async fn begin<W, F>(
+    tasks: &TaskTracker,
+    id: String,
+    timeout: Option<Duration>,
+    patience: Option<Duration>,
+    work: W,
+) -> Reply
+where
+    W: FnOnce(Out) -> F + Send + 'static,
+    F: Future<Output = ()> + Send + 'static,
+{
+    let (items, mut reply) = mpsc::channel(UNREAD_MAX);
+    let client = items.clone();
+    let mut running = Box::pin(run(id, timeout, items, work));
+    let Some(patience) = patience else {
+        let whole = poll_fn(|context| {
+            let done = running.as_mut().poll(context).is_ready();
+            loop {
+                match reply.try_recv() {
+                    Ok(Item::Last(answered)) => return Poll::Ready(Some(answered)),
+                    Ok(Item::Message(_)) => {}
+                    Err(_) if done => return Poll::Ready(None),
+                    Err(_) => return Poll::Pending,
+                }
+            }
+        });
+        return whole.await.map_or(Reply::Stream(reply), Reply::Whole);
+    };
+    let first_word = poll_fn(|context| {
+        let done = running.as_mut().poll(context).is_ready();
+        if done || !reply.is_empty() { Poll::Ready(done) } else { Poll::Pending }
+    });
+    if !tokio::time::timeout(patience, first_word).await.unwrap_or(false) {
+        tasks.spawn(until_gone(running, client, Gone::Cancels));
+    }
+    Reply::Stream(reply)
+}
+
 /// What happens to a request whose client is gone.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Gone {
@@ -46,39 +107,41 @@ pub(super) enum Gone {
     GoesOn,
 }
 
-/// Runs `work` on a task of its own until it is done, takes too long, or its client has gone and
-/// nobody wants it any more; then it is dropped. `id` is the client's, as JSON text.
-pub(super) fn start<W, F>(
-    tasks: &TaskTracker,
+async fn until_gone(running: impl Future<Output = ()>, client: mpsc::Sender<Item>, gone: Gone) {
+    tokio::select! {
+        () = running => {}
+        () = client.closed(), if gone == Gone::Cancels => {}
+    }
+}
+
+/// Does `work` until it is done or takes too long.
+fn run<W, F>(
     id: String,
     timeout: Option<Duration>,
-    gone: Gone,
+    items: mpsc::Sender<Item>,
     work: W,
-) -> mpsc::Receiver<Item>
+) -> impl Future<Output = ()> + Send
 where
     W: FnOnce(Out) -> F + Send + 'static,
     F: Future<Output = ()> + Send,
 {
-    let (items, reply) = mpsc::channel(UNREAD_MAX);
     let unlimited = timeout.is_none();
     let timeout = timeout.unwrap_or(Duration::from_secs(60));
     let now = Instant::now();
     let (clock, mut watched) = watch::channel(Clock { due: now + timeout, turns_of_client: 0 });
     let last = now + timeout * LIFE_EXTENDS;
-    tasks.spawn(async move {
+    async move {
         let client = items.clone();
         let out = Out { id: id.clone(), items, clock, timeout };
         tokio::select! {
             () = work(out) => {}
-            () = client.closed(), if gone == Gone::Cancels => {}
             () = passed(&mut watched, last), if !unlimited => {
                 let answer = Item::Last(Answered::TimedOut(late(&id, timeout)));
                 // The client may be the one that is slow.
                 let _ = tokio::time::timeout(timeout, client.send(answer)).await;
             }
         }
-    });
-    reply
+    }
 }
 
 /// Waits until the request is due, however that changes, or `last` has passed.
@@ -166,7 +229,7 @@ mod tests {
     const TIMEOUT: Duration = Duration::from_secs(60);
 
     /// When a request is answered as too late whose task does `work`, in seconds from its start.
-    async fn late_after<F: Future<Output = ()> + Send>(work: impl FnOnce(Out) -> F + Send + 'static) -> u64 {
+    async fn late_after<F: Future<Output = ()> + Send + 'static>(work: impl FnOnce(Out) -> F + Send + 'static) -> u64 {
         let begun = Instant::now();
         let mut reply = start(&TaskTracker::new(), "1".into(), Some(TIMEOUT), Gone::Cancels, work);
         loop {
@@ -223,5 +286,66 @@ mod tests {
             drop(reply);
             assert_eq!(is_done.recv().await.is_some(), expected);
         }
+    }
+
+    /// What a client that reads streams, or not, gets of `work`, and how many tasks run then.
+    async fn begun<F>(streams: bool, work: impl FnOnce(Out) -> F + Send + 'static) -> (Reply, usize)
+    where
+        F: Future<Output = ()> + Send + 'static,
+    {
+        let tasks = TaskTracker::new();
+        let patience = streams.then_some(TIMEOUT / 6);
+        let reply = begin(&tasks, "1".into(), Some(TIMEOUT), patience, work).await;
+        (reply, tasks.len())
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn only_what_streams_has_a_task() {
+        let after = |seconds| tokio::time::sleep(Duration::from_secs(seconds));
+        let begun_at = Instant::now();
+        let (reply, tasks) = begun(true, move |out| async move {
+            after(1).await;
+            out.served(&Ok("{}".into())).await;
+        })
+        .await;
+        let Reply::Stream(mut items) = reply else { panic!("a stream") };
+        assert!(matches!(items.try_recv(), Ok(Item::Last(Answered::Served(_)))));
+        assert_eq!((tasks, begun_at.elapsed().as_secs()), (0, 1));
+
+        let (reply, tasks) = begun(true, move |out| async move {
+            out.message("{}".into()).await;
+            after(1).await;
+            out.served(&Ok("{}".into())).await;
+        })
+        .await;
+        let Reply::Stream(mut items) = reply else { panic!("a stream") };
+        assert_eq!(tasks, 1);
+        assert!(matches!(items.recv().await, Some(Item::Message(_))));
+        assert!(matches!(items.recv().await, Some(Item::Last(_))));
+
+        let begun_at = Instant::now();
+        let (reply, tasks) = begun(true, move |_out| std::future::pending()).await;
+        let Reply::Stream(mut items) = reply else { panic!("a stream") };
+        assert_eq!((tasks, begun_at.elapsed().as_secs()), (1, 10), "its patience is over");
+        assert!(matches!(items.recv().await, Some(Item::Last(Answered::TimedOut(_)))));
+        assert_eq!(begun_at.elapsed().as_secs(), 60, "the clock does not begin anew with the task");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_reads_no_stream_gets_the_answer_alone() {
+        let (reply, tasks) = begun(false, |out| async move {
+            for _ in 0..UNREAD_MAX * 3 {
+                assert!(out.message("{}".into()).await);
+            }
+            tokio::time::sleep(TIMEOUT / 2).await;
+            out.served(&Ok("{}".into())).await;
+        })
+        .await;
+        assert!(matches!(reply, Reply::Whole(Answered::Served(_))) && tasks == 0);
+        let (reply, _) = begun(false, |_out| std::future::pending()).await;
+        assert!(matches!(reply, Reply::Whole(Answered::TimedOut(_))));
+        let (reply, _) = begun(false, |_out| std::future::ready(())).await;
+        let Reply::Stream(mut items) = reply else { panic!("no answer") };
+        assert!(items.recv().await.is_none(), "it was cancelled");
     }
 }
