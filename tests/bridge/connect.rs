@@ -258,8 +258,9 @@ fn every_request_has_one_answer_whatever_the_server_answers() {
     assert_eq!((&answer["id"], &answer["error"]["code"]), (&json!(20), &json!(-32000)));
     assert_eq!(answer["error"]["data"], json!(18_446_744_073_709_551_615_u64), "numbers survive");
     connect.send(&call(21, "twice"));
+    assert_eq!(connect.next()["id"], 21);
     connect.send(&call(22, "t"));
-    assert_eq!([connect.next()["id"].clone(), connect.next()["id"].clone()], [json!(21), json!(22)]);
+    assert_eq!(connect.next()["id"], 22);
     connect.end();
 }
 

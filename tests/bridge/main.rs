@@ -13,6 +13,7 @@ mod children;
 mod conformance;
 mod connect;
 mod connect_conformance;
+mod connect_interop;
 mod credentials;
 mod everything;
 mod interop;

@@ -9,6 +9,7 @@ pub mod flags;
 pub(crate) mod remote;
 mod settings;
 mod stdio;
+mod translated;
 
 use std::{io, sync::Arc, time::Duration};
 
@@ -21,11 +22,10 @@ use tracing::{info, warn};
 pub use self::settings::{Problems, Settings};
 use self::{
     authority::{Authority, Nobody},
-    remote::{Foreign, Link, client::Client, http::Http, legacy::Legacy, modern::Modern},
+    remote::{Foreign, Link, http::Http, legacy::Legacy, modern::Modern},
     stdio::Stdio,
 };
 use crate::{
-    backend::Answer,
     era::Mirror,
     message::Message,
     telemetry::{self, LogError},
@@ -76,31 +76,40 @@ fn authority(settings: &Settings) -> Arc<dyn Authority> {
     Arc::new(Nobody { has_header: settings.headers.contains_key(http::header::AUTHORIZATION) })
 }
 
-/// Carries messages, in the client's era.
+/// Carries messages, in the client's era where the server speaks that, translated where it does not.
 async fn relay(link: &Link, lines: &mut mpsc::Receiver<Bytes>) {
-    let Some((first, era)) = first_request(link, lines).await else { return };
-    info!(era = ?era, "the client speaks");
+    while let Some((foreign, era)) = straight(link, lines).await {
+        if translated::is_possible(link, era).await {
+            return translated::relay(link, foreign, era, lines).await;
+        }
+        // A client that knows both eras goes on with the other one.
+        warn!(failure = %foreign.failure, ?era, "the server refuses the client's first request");
+        foreign.ticket.fail(&foreign.failure).await;
+    }
+}
+
+/// Carries messages in the era of the first request, until the end; or gives that request back, where
+/// a server of the other era might have refused it so.
+async fn straight(link: &Link, lines: &mut mpsc::Receiver<Bytes>) -> Option<(Foreign, Era)> {
+    let (first, era) = first_request(link, lines).await?;
+    info!(?era, "the client speaks");
     match era {
         Era::Legacy => {
             let server = Legacy::new(link.clone());
             if let Some(foreign) = server.begin(first).await {
-                give_up(foreign, era).await;
+                return Some((foreign, era));
             }
             server.run(lines).await;
         }
         Era::Modern => {
             let server = Modern::new(link.clone());
             if let Some(foreign) = server.begin(first).await {
-                give_up(foreign, era).await;
+                return Some((foreign, era));
             }
             server.run(lines).await;
         }
     }
-}
-
-async fn give_up(foreign: Foreign, era: Era) {
-    warn!(failure = %foreign.failure, ?era, "the server refuses the client's first request");
-    foreign.ticket.fail(&foreign.failure).await;
+    None
 }
 
 /// The first request, and the era that it shows; `None` at the end. What is no message is refused.
@@ -115,7 +124,7 @@ async fn first_request(link: &Link, lines: &mut mpsc::Receiver<Bytes>) -> Option
             // Before the first request nothing can be meant by these.
             Ok(Message::Notification(_) | Message::Response(_)) => None,
             Err(error) => {
-                refuse(&link.client, &error).await;
+                link.refuse(&error).await;
                 None
             }
         };
@@ -123,11 +132,6 @@ async fn first_request(link: &Link, lines: &mut mpsc::Receiver<Bytes>) -> Option
             return Some((line, era));
         }
     }
-}
-
-async fn refuse(client: &Client, error: &crate::message::ParseError) {
-    let id = error.id.as_deref().unwrap_or("null");
-    client.tell(Answer::error(id, error.code, &error.detail, None).message).await;
 }
 
 /// The requests to end that come from the system or a keyboard.

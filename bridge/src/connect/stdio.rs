@@ -36,9 +36,18 @@ pub(super) struct Stdio {
 impl Stdio {
     /// Opens standard input and output. `gone` is cancelled when nobody reads the output any more.
     pub(super) fn open(gone: CancellationToken) -> Self {
+        Self::over(pipes::input(), pipes::output(), gone)
+    }
+
+    /// The same with other pipes.
+    pub(super) fn over(
+        input: impl AsyncRead + Send + Unpin + 'static,
+        output: impl AsyncWrite + Send + Unpin + 'static,
+        gone: CancellationToken,
+    ) -> Self {
         let (out, queue) = mpsc::channel(OUT_MAX_LINES);
         let writer = tokio::spawn(async move {
-            if let Err(error) = write(queue, pipes::output()).await
+            if let Err(error) = write(queue, output).await
                 && error.kind() != io::ErrorKind::BrokenPipe
             {
                 warn!(%error, "cannot write standard output");
@@ -49,7 +58,7 @@ impl Stdio {
         let (sender, lines) = mpsc::channel(IN_MAX_LINES);
         let told = client.clone();
         tokio::spawn(async move {
-            if let Err(error) = read(pipes::input(), sender, told).await {
+            if let Err(error) = read(input, sender, told).await {
                 warn!(%error, "cannot read standard input");
             }
         });

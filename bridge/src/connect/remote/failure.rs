@@ -131,6 +131,7 @@ impl From<reqwest::Error> for Failure {
 
 fn advice(status: StatusCode, retry_after: Option<Duration>) -> String {
     let advice = match status {
+        StatusCode::UNAUTHORIZED => "; it refuses the new access token, too",
         StatusCode::NOT_FOUND => "; check the URL",
         StatusCode::METHOD_NOT_ALLOWED => "; the URL seems to be none of an MCP endpoint",
         StatusCode::FORBIDDEN => "; it does not let you do this",

@@ -68,7 +68,7 @@ pub(crate) enum Reply {
     /// One message.
     Message(Bytes),
     /// A stream of messages.
-    Events(Events),
+    Events(Box<Events>),
     /// Nothing: it was taken.
     Accepted,
 }
@@ -134,7 +134,7 @@ impl Http {
         let mut headers = headers.clone();
         headers.insert(header::ACCEPT, HeaderValue::from_static("text/event-stream"));
         match replied(self.send(Method::GET, &headers, Bytes::new()).await?).await?.reply {
-            Reply::Events(events) => Ok(events),
+            Reply::Events(events) => Ok(*events),
             Reply::Message(_) | Reply::Accepted => Err(Failure::NotMcp("no event stream".to_owned())),
         }
     }
@@ -249,7 +249,7 @@ async fn replied(response: Response) -> Result<Replied, Failure> {
     let essence = kind.as_deref().unwrap_or_default().split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
     let reply = match essence.as_str() {
         _ if matches!(status, StatusCode::ACCEPTED | StatusCode::NO_CONTENT) => Reply::Accepted,
-        "text/event-stream" => Reply::Events(Events::new(response, MESSAGE_MAX_BYTES)),
+        "text/event-stream" => Reply::Events(Box::new(Events::new(response, MESSAGE_MAX_BYTES))),
         "application/json" => match read(response, MESSAGE_MAX_BYTES).await? {
             body if body.trim_ascii().is_empty() => Reply::Accepted,
             body => Reply::Message(body),

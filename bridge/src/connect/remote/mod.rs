@@ -58,13 +58,13 @@ pub(crate) struct Foreign {
 
 impl Link {
     /// Says that a line of the client's was no message.
-    async fn refuse(&self, error: &ParseError) {
+    pub(crate) async fn refuse(&self, error: &ParseError) {
         let id = error.id.as_deref().unwrap_or("null");
         self.client.tell(Answer::error(id, error.code, &error.detail, None).message).await;
     }
 
     /// Waits for the end: for requests that are under way, at most a while, or for `closing`.
-    async fn wind_up(&self) {
+    pub(crate) async fn wind_up(&self) {
         tokio::select! {
             () = self.closing.cancelled() => {}
             _ = tokio::time::timeout(END_GRACE, self.client.is_content()) => {}
@@ -73,7 +73,7 @@ impl Link {
 }
 
 /// Which request `notifications/cancelled` is about, as JSON text.
-fn cancelled_id<'n>(notification: &'n Notification<'_>) -> Option<&'n str> {
+pub(crate) fn cancelled_id<'n>(notification: &'n Notification<'_>) -> Option<&'n str> {
     let id = notification.params.members.get("requestId")?.get();
     (notification.method == "notifications/cancelled").then_some(id)
 }

@@ -33,6 +33,7 @@ use super::{
 };
 use crate::{
     message::{INTERNAL_ERROR, Message, Notification, Request},
+    relay::translate::capabilities::initialize_params,
     sync::Locked as _,
 };
 
@@ -69,12 +70,32 @@ impl Legacy {
         }))
     }
 
-    /// Sends `first`, an `initialize`; gives it back where a server of the modern era might have
-    /// refused it so.
+    /// Sends `first`; gives it back where it is an `initialize` that a server of the modern era might
+    /// have refused so.
     pub(crate) async fn begin(&self, first: Bytes) -> Option<Foreign> {
         match Message::parse(&first) {
-            Ok(Message::Request(request)) => self.0.open(&request, &first).await,
-            _ => None,
+            Ok(Message::Request(request)) if request.method == "initialize" => self.0.open(&request, &first).await,
+            _ => {
+                self.0.take(first).await;
+                None
+            }
+        }
+    }
+
+    /// Whether the server opens a session; it is ended again.
+    pub(crate) async fn answers(&self) -> bool {
+        let params = initialize_params("{}", None);
+        let line = format!(r#"{{"jsonrpc":"2.0","id":0,"method":"initialize","params":{params}}}"#);
+        match self.0.shake_hands(&line.into()).await {
+            Ok((session, _)) => {
+                *self.0.session.locked() = Some(Arc::new(session));
+                self.0.leave().await;
+                true
+            }
+            Err(failure) => {
+                debug!(%failure, "the server does not speak the legacy era");
+                false
+            }
         }
     }
 
@@ -208,7 +229,7 @@ impl Inner {
                 Heard::Answer => Ok(()),
                 Heard::Other => Err(Failure::Protocol("it answered something else than the request".to_owned())),
             },
-            Reply::Events(events) => self.follow(ticket, events, session.as_deref()).await,
+            Reply::Events(events) => self.follow(ticket, *events, session.as_deref()).await,
             Reply::Accepted => Err(Failure::Protocol("it answered the request without an answer".to_owned())),
         }
     }
@@ -263,7 +284,7 @@ impl Inner {
         let Replied { reply, headers } = self.link.http.post(&HeaderMap::new(), initialize.clone()).await?;
         let answer = match reply {
             Reply::Message(message) => one_line(message).map_err(Failure::Protocol)?,
-            Reply::Events(events) => self.first_answer(events).await?,
+            Reply::Events(events) => self.first_answer(*events).await?,
             Reply::Accepted => return Err(Failure::Protocol("it answered initialize without an answer".to_owned())),
         };
         let read = std::str::from_utf8(&answer).unwrap_or_default();
@@ -310,7 +331,7 @@ impl Inner {
         for line in again {
             let replied = self.link.http.post(&session.headers(), line.clone()).await?;
             if let Reply::Events(events) = replied.reply {
-                self.first_answer(events).await?;
+                self.first_answer(*events).await?;
             }
         }
         info!(wishes = said.wishes.len(), "the server had forgotten the session; opened a new one");

@@ -46,7 +46,7 @@ impl Inner {
             let heard = match self.link.http.post(headers, line.clone()).await {
                 Ok(replied) => match replied.reply {
                     Reply::Message(message) => self.hear(message, ticket).await,
-                    Reply::Events(events) => self.read_changes(events, ticket, &mut progress, &mut back_off).await,
+                    Reply::Events(events) => self.read_changes(*events, ticket, &mut progress, &mut back_off).await,
                     Reply::Accepted => Err(Failure::Protocol("it answered the request without an answer".to_owned())),
                 },
                 Err(failure) => Err(failure),

@@ -9,6 +9,7 @@ use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use http::{HeaderMap, StatusCode};
+use mcp_calculator::server::{CAPABILITIES_KEY, MODERN_VERSION, VERSION_KEY};
 use tokio::{
     sync::{mpsc, oneshot},
     time::timeout,
@@ -27,8 +28,9 @@ use super::{
 };
 use crate::{
     edit::Edit,
-    era::{HEADER_MISMATCH, MISSING_CAPABILITY, UNSUPPORTED_VERSION},
+    era::{CLIENT_INFO_KEY, HEADER_MISMATCH, MISSING_CAPABILITY, UNSUPPORTED_VERSION},
     message::{METHOD_NOT_FOUND, Message, Notification, Params, Request},
+    relay::translate::OURSELVES,
 };
 
 /// How long the first request may keep the others waiting: which era the server speaks shows in its
@@ -49,6 +51,14 @@ struct Inner {
     end: CancellationToken,
 }
 
+/// What the first request is to find out.
+struct Verdict {
+    /// It was refused as the other era might refuse it.
+    refused: oneshot::Sender<Foreign>,
+    /// The server speaks the era.
+    spoken: CancellationToken,
+}
+
 impl Modern {
     pub(crate) fn new(link: Link) -> Self {
         let (tasks, end) = (TaskTracker::new(), CancellationToken::new());
@@ -58,10 +68,40 @@ impl Modern {
     /// Sends `first`, a request; gives it back where a server of the legacy era might have refused it
     /// so.
     pub(crate) async fn begin(&self, first: Bytes) -> Option<Foreign> {
-        let (verdict, foreign) = oneshot::channel();
-        self.0.take(first, Some(verdict)).await;
-        // No verdict is one, too: the server speaks the era, or takes its time.
-        timeout(VERDICT_MAX, foreign).await.ok()?.ok()
+        let (refused, foreign) = oneshot::channel();
+        let spoken = CancellationToken::new();
+        self.0.take(first, Some(Verdict { refused, spoken: spoken.clone() })).await;
+        tokio::select! {
+            () = spoken.cancelled() => None,
+            // No verdict is one, too: the server speaks the era, or takes its time.
+            foreign = timeout(VERDICT_MAX, foreign) => foreign.ok()?.ok(),
+        }
+    }
+
+    /// Whether the server says what it is when it is asked.
+    pub(crate) async fn answers(&self) -> bool {
+        let params = discover_params();
+        let line = format!(r#"{{"jsonrpc":"2.0","id":0,"method":"server/discover","params":{params}}}"#);
+        let headers = headers::of_message("server/discover", &Params::default());
+        let asked = async {
+            match self.0.link.http.post(&headers, line.into()).await?.reply {
+                Reply::Message(message) => one_line(message).map_err(Failure::Protocol),
+                Reply::Events(events) => answer_of(*events).await,
+                Reply::Accepted => Err(Failure::Ended),
+            }
+        };
+        let is_one = |answer: &Bytes| {
+            let text = std::str::from_utf8(answer).unwrap_or_default();
+            matches!(Incoming::parse(text), Ok(Incoming::Answer { outcome: Ok(result), .. })
+                if result.get().contains("\"supportedVersions\""))
+        };
+        match asked.await {
+            Ok(answer) => is_one(&answer),
+            Err(failure) => {
+                debug!(%failure, "the server does not speak the modern era");
+                false
+            }
+        }
     }
 
     /// Carries lines until there are no more, or until everything is to end.
@@ -84,7 +124,7 @@ impl Modern {
 
 impl Inner {
     /// One line of the client's.
-    async fn take(self: &Arc<Self>, line: Bytes, verdict: Option<oneshot::Sender<Foreign>>) {
+    async fn take(self: &Arc<Self>, line: Bytes, verdict: Option<Verdict>) {
         match Message::parse(&line) {
             Err(error) => self.link.refuse(&error).await,
             Ok(Message::Request(request)) => {
@@ -132,20 +172,20 @@ impl Inner {
     }
 
     /// Has a request answered, whatever comes; or hands it back, where the era may be to blame.
-    async fn answer(self: Arc<Self>, ticket: Ticket, line: Bytes, verdict: Option<oneshot::Sender<Foreign>>) {
+    async fn answer(self: Arc<Self>, ticket: Ticket, line: Bytes, verdict: Option<Verdict>) {
         let Ok(Message::Request(request)) = Message::parse(&line) else { return };
         let limit = self.link.request_timeout;
         let answered = tokio::select! {
             biased;
             () = ticket.closed.cancelled() => return,
-            answered = self.exchange(&ticket, &request, &line, verdict.is_some()) => answered,
+            answered = self.exchange(&ticket, &request, &line, verdict.as_ref()) => answered,
         };
         let Err(failure) = answered else { return };
         if let Some(verdict) = verdict
             && might_be_legacy(&failure, &request.method)
         {
             // Whoever waited has gone on when it took too long.
-            match verdict.send(Foreign { ticket, line: line.clone(), failure }) {
+            match verdict.refused.send(Foreign { ticket, line: line.clone(), failure }) {
                 Ok(()) => {}
                 Err(Foreign { ticket, failure, .. }) => ticket.fail(&failure).await,
             }
@@ -155,13 +195,14 @@ impl Inner {
         ticket.fail(&failure).await;
     }
 
-    /// With `is_first`, an error of the server's is a [`Failure`] here, too: it may be about the era.
+    /// With a `verdict` to be found, an error of the server's is a [`Failure`] here, too: it may be about
+    /// the era.
     async fn exchange(
         &self,
         ticket: &Ticket,
         request: &Request<'_>,
         line: &Bytes,
-        is_first: bool,
+        verdict: Option<&Verdict>,
     ) -> Result<(), Failure> {
         let headers = headers::of_request(request, &self.tools.headers());
         if request.method == "subscriptions/listen" {
@@ -169,7 +210,7 @@ impl Inner {
         }
         let limit = self.link.request_timeout;
         let answered = async {
-            match self.ask(ticket, request, &headers, line, is_first).await {
+            match self.ask(ticket, request, &headers, line, verdict).await {
                 Err(Failure::Refused(refused)) if refused.code == HEADER_MISMATCH && request.method == "tools/call" => {
                     // The tool may want headers that we have not heard of: the client has not listed
                     // it, or it has changed. Nothing has run.
@@ -178,7 +219,7 @@ impl Inner {
                     if anew == headers {
                         return Err(Failure::Refused(refused));
                     }
-                    self.ask(ticket, request, &anew, line, is_first).await
+                    self.ask(ticket, request, &anew, line, verdict).await
                 }
                 answered => answered,
             }
@@ -194,17 +235,21 @@ impl Inner {
         request: &Request<'_>,
         headers: &HeaderMap,
         line: &Bytes,
-        is_first: bool,
+        verdict: Option<&Verdict>,
     ) -> Result<(), Failure> {
+        let learnt = |line| if request.method == "tools/list" { self.tools.learn(line) } else { line };
         let looked_at = |message: Bytes| {
-            if !is_first && request.method != "tools/list" {
+            if verdict.is_none() && request.method != "tools/list" {
                 return Ok(message);
             }
             let line = one_line(message).map_err(Failure::Protocol)?;
-            match refused_in(&line).filter(|_| is_first) {
-                Some(refused) => Err(Failure::Refused(refused)),
-                None if request.method == "tools/list" => Ok(self.tools.learn(line)),
-                None => Ok(line),
+            match (refused_in(&line), verdict) {
+                (Some(refused), Some(_)) => Err(Failure::Refused(refused)),
+                (_, Some(verdict)) => {
+                    verdict.spoken.cancel();
+                    Ok(learnt(line))
+                }
+                (_, None) => Ok(learnt(line)),
             }
         };
         match self.link.http.post(headers, line.clone()).await?.reply {
@@ -245,7 +290,7 @@ impl Inner {
             let headers = headers::of_message("tools/list", params);
             let answer = match self.link.http.post(&headers, line.into()).await?.reply {
                 Reply::Message(message) => one_line(message).map_err(Failure::Protocol)?,
-                Reply::Events(events) => answer_of(events).await?,
+                Reply::Events(events) => answer_of(*events).await?,
                 Reply::Accepted => return Ok(()),
             };
             self.tools.learn(answer.clone());
@@ -256,6 +301,13 @@ impl Inner {
         }
         Ok(())
     }
+}
+
+/// What we say of ourselves when we ask for ourselves.
+fn discover_params() -> String {
+    format!(
+        r#"{{"_meta":{{"{VERSION_KEY}":"{MODERN_VERSION}","{CLIENT_INFO_KEY}":{OURSELVES},"{CAPABILITIES_KEY}":{{}}}}}}"#
+    )
 }
 
 /// The answer on a stream, without what comes before it.
