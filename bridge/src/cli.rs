@@ -140,15 +140,18 @@ pub fn man(out: &mut impl Write) -> io::Result<()> {
             command.get_long_about().or(command.get_about()).map(ToString::to_string).unwrap_or_default()
         };
         let inner = || subcommand.get_subcommands().filter(|inner| inner.get_name() != "help");
+        let mut described = Vec::new();
         if inner().next().is_none() {
-            commands.control("TP", []).text([bold(subcommand.get_name())]).text([roman(about(subcommand))]);
+            described.push((subcommand.get_name().to_owned(), subcommand));
         }
         for inner in inner().filter(|_| subcommand.get_name() != "help") {
-            let name = format!("{} {}", subcommand.get_name(), inner.get_name());
-            commands.control("TP", []).text([bold(name)]).text([roman(about(inner))]);
-            for arg in
-                inner.get_arguments().filter(|arg| !ALL.iter().any(|setting| setting.key == arg.get_id().as_str()))
-            {
+            described.push((format!("{} {}", subcommand.get_name(), inner.get_name()), inner));
+        }
+        for (name, command) in described {
+            commands.control("TP", []).text([bold(name)]).text([roman(about(command))]);
+            // What is a setting has a place of its own.
+            let is_setting = |arg: &Arg| ALL.iter().any(|setting| setting.key == arg.get_id().as_str());
+            for arg in command.get_arguments().filter(|arg| command.get_name() == "connect" || !is_setting(arg)) {
                 let (Some(flag), Some(help)) = (arg.get_long(), arg.get_help()) else { continue };
                 if flag != "help" && flag != "version" {
                     commands.control("IP", []).text([bold(format!("--{flag}")), roman(format!(": {help}"))]);
@@ -158,7 +161,7 @@ pub fn man(out: &mut impl Write) -> io::Result<()> {
     }
     let mut notes = Roff::new();
     notes.control("SH", ["SETTINGS"]);
-    for paragraph in NOTES.split("\n\n") {
+    for paragraph in NOTES.split("\n\n").chain([CONNECT_ENVIRONMENT]) {
         notes.control("PP", []).text([roman(paragraph)]);
     }
     // The page indents by itself.
@@ -189,6 +192,11 @@ path; what a table leaves out comes from the settings outside of the tables.
 The client secret comes from MCP_BRIDGE_INTROSPECTION_CLIENT_SECRET or from a file, never from a
 flag. PROPELAUTH_AUTH_URL, PROPELAUTH_INTROSPECTION_CLIENT_ID and
 PROPELAUTH_INTROSPECTION_CLIENT_SECRET together are enough to start.";
+
+/// What `connect` takes from the environment.
+const CONNECT_ENVIRONMENT: &str = "\
+connect takes the secret of --client-id from MCP_BRIDGE_CLIENT_SECRET, or from the file that
+MCP_BRIDGE_CLIENT_SECRET_FILE names, and proxies from HTTPS_PROXY, HTTP_PROXY and NO_PROXY.";
 
 const EXAMPLES: &str = "  Try it on this machine, without authorization:
     mcp-bridge serve --auth none
@@ -372,6 +380,7 @@ mod tests {
             "help_check_config",
             help(&["check-config"]).split("Listening:").next().expect("a part")
         );
+        insta::assert_snapshot!("help_connect", help(&["connect"]));
         insta::assert_snapshot!("help_policy", help(&["policy"]));
         insta::assert_snapshot!("help_policy_init", help(&["policy", "init"]));
         insta::assert_snapshot!(
@@ -404,6 +413,7 @@ mod tests {
         assert!(page.starts_with(".ie"), "{page}");
         assert!(page.contains("MCP_BRIDGE_INTROSPECTION_CACHE"), "{page}");
         assert!(page.contains("policy init") && page.contains("policy check") && page.contains("scopes"), "{page}");
+        assert!(page.contains("insecure\\-http") && page.contains("MCP_BRIDGE_CLIENT_SECRET"), "{page}");
         assert!(page.contains(".SH LIMITS") && page.contains(".SH EXAMPLES"), "{page}");
     }
 }

@@ -91,6 +91,28 @@ fn a_signal_ends_the_session_too() {
 }
 
 #[test]
+fn a_server_that_hangs_does_not_hold_the_program() {
+    for held in ["initialize", "DELETE"] {
+        let remote = Remote::start(move |asked, answering| match (asked.http.as_str(), asked.method()) {
+            (http, method) if held == http || held == method => answering.stream(&[]).wait_for_its_end(),
+            ("POST", "initialize") => {
+                answering.json(200, &[("Mcp-Session-Id", "s")], &initialized(&asked.body["id"]));
+            }
+            _ => answering.status(202, &[]),
+        });
+        let mut connect = Connect::to(&remote.url());
+        match held {
+            "DELETE" => connect.shake_hands(),
+            _ => connect.send(&initialize(1)),
+        }
+        remote.wait_for(|asked| asked.method() == "initialize");
+        let before = std::time::Instant::now();
+        connect.signal_and_wait("TERM");
+        assert!(before.elapsed() < Duration::from_secs(2), "{held}: {:?}", before.elapsed());
+    }
+}
+
+#[test]
 fn what_comes_before_an_answer_stays_before_it_and_on_lines_of_its_own() {
     let remote = legacy(|asked, answering| {
         let mut stream = answering.stream(&[]);

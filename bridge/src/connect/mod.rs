@@ -15,14 +15,17 @@ use std::{io, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use mcp_calculator::server::Era;
-use tokio::{sync::mpsc, time::timeout};
+use tokio::{
+    sync::mpsc,
+    time::{sleep, timeout},
+};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 pub use self::settings::{Problems, Settings};
 use self::{
     authority::{Authority, Nobody},
-    remote::{Foreign, Link, http::Http, legacy::Legacy, modern::Modern},
+    remote::{END_GRACE, Foreign, Link, http::Http, legacy::Legacy, modern::Modern},
     stdio::Stdio,
 };
 use crate::{
@@ -31,8 +34,11 @@ use crate::{
     telemetry::{self, LogError},
 };
 
+/// How long it may take to end everything: SDKs kill a server two seconds after they have asked it to end.
+const LEAVE_MAX: Duration = Duration::from_millis(1500);
+
 /// How long the client may take to read what is left for it.
-const WRITE_MAX: Duration = Duration::from_secs(1);
+const WRITE_MAX: Duration = Duration::from_millis(250);
 
 /// Why it cannot run.
 #[derive(Debug, thiserror::Error)]
@@ -59,9 +65,13 @@ pub async fn connect(settings: Settings) -> Result<(), ConnectError> {
     tokio::spawn(signals.watch(closing.clone()));
     let authority = authority(&settings);
     let http = Http::new(settings.url, settings.headers, authority).map_err(ConnectError::Tls)?;
-    let Stdio { mut lines, client, writer } = Stdio::open(closing.clone());
-    let link = Link { http: Arc::new(http), client, request_timeout: settings.request_timeout, closing };
-    relay(&link, &mut lines).await;
+    let Stdio { mut lines, ended, client, writer } = Stdio::open(closing.clone());
+    let link =
+        Link { http: Arc::new(http), client, request_timeout: settings.request_timeout, closing: closing.clone() };
+    tokio::select! {
+        () = relay(&link, &mut lines) => {}
+        () = overdue(&closing, &ended) => warn!("the server holds up the end; leaving it"),
+    }
     drop(lines);
     // Ends when the last who could tell the client something is gone.
     drop(link);
@@ -69,6 +79,15 @@ pub async fn connect(settings: Settings) -> Result<(), ConnectError> {
         warn!("the client does not read what was left for it");
     }
     Ok(())
+}
+
+/// Waits until the end has taken too long, whatever it waits for.
+async fn overdue(closing: &CancellationToken, ended: &CancellationToken) {
+    tokio::select! {
+        () = closing.cancelled() => {}
+        () = async { ended.cancelled().await; sleep(END_GRACE).await } => {}
+    }
+    sleep(LEAVE_MAX).await;
 }
 
 /// Who gives out tokens. The OAuth client has its place here.

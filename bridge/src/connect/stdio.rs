@@ -2,7 +2,7 @@
 
 use std::io;
 
-use bytes::Bytes;
+use bytes::{Buf as _, Bytes};
 use mcp_calculator::stdio::{
     lines::{Line, Lines},
     pipes,
@@ -27,6 +27,8 @@ const OUT_MAX_LINES: usize = 64;
 pub(super) struct Stdio {
     /// What the client says, one message a line; it ends with standard input.
     pub(super) lines: mpsc::Receiver<Bytes>,
+    /// Cancelled at the end of standard input.
+    pub(super) ended: CancellationToken,
     /// Where it is told something.
     pub(super) client: Client,
     /// Writes what it is told, until nobody can tell it anything.
@@ -56,13 +58,15 @@ impl Stdio {
         });
         let client = Client::new(out);
         let (sender, lines) = mpsc::channel(IN_MAX_LINES);
-        let told = client.clone();
+        let (told, ended) = (client.clone(), CancellationToken::new());
+        let at_end = ended.clone().drop_guard();
         tokio::spawn(async move {
+            let _at_end = at_end;
             if let Err(error) = read(input, sender, told).await {
                 warn!(%error, "cannot read standard input");
             }
         });
-        Self { lines, client, writer }
+        Self { lines, ended, client, writer }
     }
 }
 
@@ -95,10 +99,7 @@ async fn write(mut queue: mpsc::Receiver<Bytes>, mut output: impl AsyncWrite + U
     let mut lines = Vec::new();
     while queue.recv_many(&mut lines, OUT_MAX_LINES).await > 0 {
         for line in lines.drain(..) {
-            // One write for each line and its end, and most lines are short.
-            let mut line = bytes::BytesMut::from(line);
-            line.extend_from_slice(b"\n");
-            output.write_all(&line).await?;
+            output.write_all_buf(&mut line.chain(&b"\n"[..])).await?;
         }
         output.flush().await?;
     }

@@ -41,7 +41,7 @@ const SESSIONS_MAX: usize = 4;
 /// Nothing is ended for want of use: its only user decides about the whole program.
 const IDLE: Duration = Duration::from_secs(100 * 24 * 60 * 60);
 /// How long the end of all sessions may take.
-const END_TIMEOUT: Duration = Duration::from_secs(2);
+const END_TIMEOUT: Duration = Duration::from_millis(1200);
 
 /// Whether the server answers in the era that is not the client's.
 pub(super) async fn is_possible(link: &Link, client: Era) -> bool {
@@ -272,7 +272,7 @@ impl Start for Remote {
 
 /// One session with the server, in the era of what is said to it.
 async fn serve(link: Link, Streams { stdin, stdout, end }: Streams) {
-    let Stdio { lines: mut said, client, writer } = Stdio::over(stdin, stdout, end.clone());
+    let Stdio { lines: mut said, client, writer, .. } = Stdio::over(stdin, stdout, end.clone());
     let link = Link { client, closing: end, ..link };
     let (sender, mut lines) = mpsc::channel(1);
     let passing = async move {

@@ -11,9 +11,7 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use crate::backend::child::{
-    ExitDescription, Handle, Output, Pipe, Process, Program, SpawnError, Undertaker, input,
-};
+use crate::backend::child::{ExitDescription, Handle, Output, Pipe, Process, Program, SpawnError, Undertaker, input};
 
 /// How much a pipe in memory holds before its writer waits: what one of the system's holds.
 const PIPE_BYTES: usize = 64 << 10;

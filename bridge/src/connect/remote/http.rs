@@ -301,3 +301,96 @@ async fn read(mut response: Response, max: usize) -> Result<Bytes, Failure> {
     }
     Ok(body.freeze())
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Mutex;
+
+    use futures_util::future::BoxFuture;
+    use tokio::{
+        io::{AsyncReadExt as _, AsyncWriteExt as _},
+        net::TcpListener,
+    };
+
+    use super::*;
+    use crate::{
+        connect::authority::{Granted, Unauthorized},
+        sync::Locked as _,
+    };
+
+    /// Gives `t0` first, then `t1`, `t2`, …, and remembers why.
+    #[derive(Default)]
+    struct Numbers(Mutex<Vec<Refusal>>);
+
+    impl Authority for Numbers {
+        fn token(&self) -> BoxFuture<'_, Result<Option<Secret<String>>, Unauthorized>> {
+            Box::pin(std::future::ready(Ok(Some(Secret::new("t0".to_owned())))))
+        }
+
+        fn refused<'a>(&'a self, refusal: Refusal, used: Option<&'a Secret<String>>) -> BoxFuture<'a, Granted> {
+            let mut refusals = self.0.locked();
+            assert_eq!(used.map(|used| used.expose().clone()), Some(format!("t{}", refusals.len())));
+            refusals.push(refusal);
+            Box::pin(std::future::ready(Ok(Secret::new(format!("t{}", refusals.len())))))
+        }
+    }
+
+    /// Posts to a server that gives these answers, the last again and again: what came of it, which
+    /// tokens the server saw, and what the authority was told.
+    async fn post(answers: &'static [&'static str]) -> (Result<(), String>, Vec<String>, Vec<Refusal>) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+        let url = format!("http://{}/", listener.local_addr().expect("its address"));
+        let tokens: Arc<Mutex<Vec<String>>> = Arc::default();
+        let seen = Arc::clone(&tokens);
+        let server = tokio::spawn(async move {
+            for answer in answers.iter().chain(std::iter::repeat(answers.last().expect("an answer"))) {
+                let (mut stream, _) = listener.accept().await.expect("a connection");
+                let mut request = Vec::new();
+                while !request.ends_with(b"{}") {
+                    stream.read_buf(&mut request).await.expect("a request");
+                }
+                let request = String::from_utf8(request).expect("text");
+                let token = request.lines().find_map(|line| line.strip_prefix("authorization: Bearer "));
+                seen.locked().push(token.unwrap_or_default().to_owned());
+                let answer = format!("HTTP/1.1 {answer}\r\nConnection: close\r\nContent-Length: 0\r\n\r\n");
+                stream.write_all(answer.as_bytes()).await.expect("a reader");
+            }
+        });
+        let numbers = Arc::new(Numbers::default());
+        let authority: Arc<dyn Authority> = Arc::clone(&numbers) as _;
+        let http = Http::new(url.parse().expect("a URL"), HeaderMap::new(), authority).expect("a client");
+        let outcome = http.post(&HeaderMap::new(), Bytes::from_static(b"{}")).await;
+        server.abort();
+        let refusals = std::mem::take(&mut *numbers.0.locked());
+        let tokens = std::mem::take(&mut *tokens.locked());
+        (outcome.map(|_| ()).map_err(|failure| failure.to_string()), tokens, refusals)
+    }
+
+    #[tokio::test]
+    async fn a_refused_token_is_renewed_once_and_scopes_are_added_three_times() {
+        const LACKS: &str = "403 Forbidden\r\nWWW-Authenticate: Bearer error=\"insufficient_scope\", scope=\"a\"";
+        for (answers, is_good, expected) in [
+            (&["202 Accepted"][..], true, &["t0"][..]),
+            (
+                &["401 Unauthorized\r\nWWW-Authenticate: Bearer a\r\nWWW-Authenticate: Basic", "202 Accepted"],
+                true,
+                &["t0", "t1"],
+            ),
+            (&["401 Unauthorized"], false, &["t0", "t1"]),
+            (&["401 Unauthorized", LACKS, LACKS, "202 Accepted"], true, &["t0", "t1", "t2", "t3"]),
+            (&[LACKS], false, &["t0", "t1", "t2", "t3"]),
+            (&["403 Forbidden"], false, &["t0"]),
+        ] {
+            let (outcome, tokens, refusals) = post(answers).await;
+            let tokens: Vec<&str> = tokens.iter().map(String::as_str).collect();
+            assert_eq!(
+                (outcome.is_ok(), &tokens[..], refusals.len()),
+                (is_good, expected, expected.len() - 1),
+                "{outcome:?}"
+            );
+            if answers[0].contains("Basic") {
+                assert_eq!(refusals[0].challenges, ["Bearer a", "Basic"]);
+            }
+        }
+    }
+}

@@ -30,7 +30,7 @@ use crate::{
 
 /// How long requests may go on when the client has closed its side, as one that pipes its requests in
 /// does at once.
-const END_GRACE: Duration = Duration::from_secs(10);
+pub(crate) const END_GRACE: Duration = Duration::from_secs(10);
 
 /// What a remote server is reached by.
 #[derive(Clone, Debug)]
