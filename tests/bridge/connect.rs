@@ -86,6 +86,8 @@ fn a_signal_ends_the_session_too() {
     let remote = legacy(|asked, answering| answering.json(200, &[], &result(&asked.body["id"])));
     let mut connect = Connect::to(&remote.url());
     connect.shake_hands();
+    // Everything else has been said by then.
+    remote.wait_for(|asked| asked.http == "GET");
     connect.signal_and_wait("TERM");
     assert_eq!(remote.asked().last().expect("requests").http, "DELETE");
 }
