@@ -1,12 +1,19 @@
 //! The command line: one definition for `--help`, the manual page and the completions.
 
-use std::io::{self, IsTerminal as _, Write as _};
+use std::{
+    io::{self, IsTerminal as _, Write as _},
+    process::ExitCode,
+    sync::Arc,
+};
 
 use anyhow::Context as _;
 use clap::{CommandFactory as _, Parser, Subcommand};
-use mcp_calculator::stdio;
+use mcp_calculator::stdio::{self, Access};
 use tracing::level_filters::LevelFilter;
 use tracing_subscriber::{Layer as _, filter::Targets, layer::SubscriberExt as _, util::SubscriberInitExt as _};
+
+#[cfg(feature = "login")]
+use crate::account::{self, Account, Login, Logout, SignedIn, Whoami};
 
 /// The environment variable that says how much is logged.
 const LOG_VARIABLE: &str = "MCP_CALCULATOR_LOG";
@@ -20,9 +27,22 @@ const EXAMPLE: &str = r#"Add it to a desktop client's configuration (Claude Desk
   }
 
 Environment:
-  MCP_CALCULATOR_LOG  What to log on stderr: error, warn (default), info or debug
+  MCP_CALCULATOR_LOG            What to log on stderr: error, warn (default), info or debug
+  MCP_CALCULATOR_ACCOUNT        As --account
+  MCP_CALCULATOR_TOKEN_STORE    As --token-store
+  MCP_CALCULATOR_REQUIRE_LOGIN  true: as --require-login
+  MCP_CALCULATOR_STATE_DIR      Where the list of sign-ins is kept [default: the platform's folder for state]
 
 Exit codes: 0 done, 1 failed while running, 2 wrong command line or setting"#;
+
+#[cfg(feature = "login")]
+const LOGIN_EXAMPLES: &str = "\
+Examples:
+  mcp-calculator login --server https://example.com/mcp
+  mcp-calculator login --server https://example.com/mcp --account work --scope op:add
+  mcp-calculator login --issuer https://auth.example.com --client-id calculator --device
+
+Exit codes: 0 signed in, 1 not signed in, 2 wrong command line";
 
 /// A calculator for MCP clients, on standard input and output.
 ///
@@ -33,10 +53,27 @@ Exit codes: 0 done, 1 failed while running, 2 wrong command line or setting"#;
 pub(crate) struct Cli {
     #[command(subcommand)]
     command: Option<Command>,
+    #[cfg(feature = "login")]
+    #[command(flatten)]
+    account: Account,
+    /// Calculate nothing without a sign-in
+    #[cfg(feature = "login")]
+    #[arg(long)]
+    require_login: bool,
 }
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Sign in, and let the calculator do what is granted
+    #[cfg(feature = "login")]
+    #[command(after_help = LOGIN_EXAMPLES)]
+    Login(Login),
+    /// Show who is signed in, where, and what was granted
+    #[cfg(feature = "login")]
+    Whoami(Whoami),
+    /// Revoke the tokens, and forget them
+    #[cfg(feature = "login")]
+    Logout(Logout),
     /// Print a completion script for a shell
     Completions {
         /// The shell to complete for
@@ -51,35 +88,58 @@ impl Cli {
     ///
     /// # Errors
     /// When it cannot be done; the text says why.
-    pub(crate) fn run(self) -> anyhow::Result<()> {
+    pub(crate) fn run(self) -> anyhow::Result<ExitCode> {
         match self.command {
-            None => serve(),
+            None => self.serve()?,
+            #[cfg(feature = "login")]
+            Some(Command::Login(options)) => signing(account::login(&self.account, &options))?,
+            #[cfg(feature = "login")]
+            Some(Command::Whoami(options)) => return account::whoami(&self.account, &options),
+            #[cfg(feature = "login")]
+            Some(Command::Logout(options)) => return signing(account::logout(&self.account, &options)),
             Some(Command::Completions { shell }) => {
                 let mut script = Vec::new();
                 let mut command = Self::command();
                 let name = command.get_name().to_owned();
                 clap_complete::generate(shell, &mut command, name, &mut script);
-                print(&script)
+                print(&script)?;
             }
             Some(Command::Man) => {
                 let mut page = Vec::new();
                 clap_mangen::Man::new(Self::command()).render(&mut page)?;
                 // The generator refers to a page per command; there is only this one.
                 let page = String::from_utf8(page)?;
-                print(page.replace("mcp\\-calculator\\-", "").replace("(1)\n", "\n").as_bytes())
+                print(page.replace("mcp\\-calculator\\-", "").replace("(1)\n", "\n").as_bytes())?;
             }
         }
+        Ok(ExitCode::SUCCESS)
+    }
+
+    fn serve(&self) -> anyhow::Result<()> {
+        start_log(log_level());
+        #[cfg(feature = "login")]
+        let access: Option<Arc<dyn Access>> = Some(Arc::new(SignedIn::new(&self.account, self.require_login)?));
+        #[cfg(not(feature = "login"))]
+        let access: Option<Arc<dyn Access>> = None;
+        if io::stdin().is_terminal() {
+            let hint = "mcp-calculator: waiting for MCP messages, one JSON object a line; a client usually starts \
+                        this program (see --help). End with Ctrl-D.\n";
+            io::stderr().write_all(hint.as_bytes()).ok();
+        }
+        Ok(stdio::serve(access)?)
     }
 }
 
-fn serve() -> anyhow::Result<()> {
+/// Runs what talks to an authorization server.
+#[cfg(feature = "login")]
+fn signing<T>(work: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
     start_log(log_level());
-    if io::stdin().is_terminal() {
-        let hint = "mcp-calculator: waiting for MCP messages, one JSON object a line; a client usually starts this \
-                    program (see --help). End with Ctrl-D.\n";
-        io::stderr().write_all(hint.as_bytes()).ok();
-    }
-    Ok(stdio::serve(None)?)
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = runtime.context("cannot start the runtime")?;
+    let done = runtime.block_on(work);
+    // A thread may wait for a keyring that asks somebody who is not there.
+    runtime.shutdown_background();
+    done
 }
 
 /// Prints what somebody asked to see. A closed pipe is their choice (`… | head`).

@@ -46,7 +46,9 @@ mod tests {
             assert_eq!(needed_scope(TOOL_NAME, Some(&arguments)), Some(scope));
             assert_eq!(needed_scope("other", Some(&arguments)), None);
         }
-        for nothing_runs in [None, Some("[]"), Some("{"), Some(r#"{"operation":"add","operation":"divide","a":1,"b":2}"#)] {
+        for nothing_runs in
+            [None, Some("[]"), Some("{"), Some(r#"{"operation":"add","operation":"divide","a":1,"b":2}"#)]
+        {
             assert_eq!(needed_scope(TOOL_NAME, nothing_runs), None, "{nothing_runs:?}");
         }
     }

@@ -25,6 +25,9 @@ const QUEUED_ANSWERS: usize = 64;
 /// How long, after a signal, an answer may take to be written: the client may have stopped reading.
 const SIGNAL_GRACE: Duration = Duration::from_millis(500);
 
+/// How long what decides about calls may take to end: a client kills its servers after a few seconds.
+const CLOSING_GRACE: Duration = Duration::from_secs(2);
+
 /// Why the server could not go on.
 #[derive(Debug, thiserror::Error)]
 pub enum StdioError {
@@ -47,6 +50,11 @@ pub trait Access: Send + Sync {
     /// Whether a call that needs `scope` may be carried out; the error is the text that the model and
     /// its user read. Must end by itself: everything behind the call waits for it.
     fn check(&self, scope: &'static str) -> Pin<Box<dyn Future<Output = Result<(), String>> + Send + '_>>;
+
+    /// Brings what it has begun to an end, when nothing will be asked any more.
+    fn close(&self) -> Pin<Box<dyn Future<Output = ()> + Send + '_>> {
+        Box::pin(std::future::ready(()))
+    }
 }
 
 /// Serves what `access` allows, or everything without it, until the end of the input, SIGTERM, SIGINT, or until nobody reads the answers any more.
@@ -62,7 +70,7 @@ pub fn serve(access: Option<Arc<dyn Access>>) -> Result<(), StdioError> {
         let (answers, queue) = mpsc::channel(QUEUED_ANSWERS);
         let mut writer = tokio::spawn(write(queue, output));
         let (transport, mut failure) = Stdio::new(input, answers);
-        let running = serve_directly(Calculator { access }, transport, None);
+        let running = serve_directly(Calculator { access: access.clone() }, transport, None);
         let stop = running.cancellation_token();
         let mut waiting = std::pin::pin!(running.waiting());
         let finish = async {
@@ -81,6 +89,9 @@ pub fn serve(access: Option<Arc<dyn Access>>) -> Result<(), StdioError> {
         }
         failure.try_recv().map_or(Ok(()), |error| Err(StdioError::Read(error)))
     });
+    if let Some(access) = access {
+        runtime.block_on(async { tokio::time::timeout(CLOSING_GRACE, access.close()).await.ok() });
+    }
     // A thread of the runtime may sit in a read of standard input that nothing can interrupt.
     runtime.shutdown_background();
     served

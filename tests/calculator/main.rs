@@ -7,7 +7,11 @@ mod arbitrary_input;
 mod command_line;
 mod errors;
 mod interop;
+#[cfg(all(target_os = "linux", feature = "login"))]
+mod keyring;
 mod lifetime;
+#[cfg(feature = "login")]
+mod login;
 mod process;
 mod requests;
 mod snapshots;

@@ -1,6 +1,6 @@
 // A real authorization server (`oidc-provider`) on a free loopback port, for the tests.
 //
-//   BRIDGE_SECRET=… node authorization-server.mjs [--token-ttl SECONDS] [--token-format opaque|jwt]
+//   BRIDGE_SECRET=… node authorization-server.mjs [--token-ttl SECONDS] [--token-format opaque|jwt] [--refresh-tokens]
 //
 // Prints one JSON line when it accepts connections: {"issuer", "introspection_url", "client_id"}.
 // It ends when its standard input does, so that it cannot outlive the test that started it.
@@ -14,15 +14,21 @@ import { once } from 'node:events';
 import { parseArgs } from 'node:util';
 import { Provider, interactionPolicy } from 'oidc-provider';
 
-// They are about keys and storage in production; errors still show.
-console.warn = () => {};
+// They are about keys, storage and defaults in production; errors still show. Nobody reads stdout after
+// the first line, so a notice there would end the server.
+console.warn = console.info = () => {};
 
 const SCOPES = ['op:add', 'op:sub', 'op:mult', 'op:div'];
 const ACCOUNT = 'alice';
 const BRIDGE = 'bridge';
 
 const { values } = parseArgs({
-  options: { 'token-ttl': { type: 'string', default: '600' }, 'token-format': { type: 'string', default: 'opaque' } },
+  options: {
+    'token-ttl': { type: 'string', default: '600' },
+    'token-format': { type: 'string', default: 'opaque' },
+    // For clients that have registered for them.
+    'refresh-tokens': { type: 'boolean', default: false },
+  },
 });
 const tokenTtl = Number(values['token-ttl']);
 const secret = process.env.BRIDGE_SECRET;
@@ -62,12 +68,14 @@ const provider = new Provider(issuer, {
     const grantId = ctx.oidc.result?.consent?.grantId;
     return grantId ? ctx.oidc.provider.Grant.find(grantId) : undefined;
   },
+  issueRefreshToken: (_ctx, client) => values['refresh-tokens'] && client.grantTypeAllowed('refresh_token'),
   interactions: { policy: interactionPolicy.base(), url: (_ctx, interaction) => `/interaction/${interaction.uid}` },
   ttl: { AccessToken: tokenTtl, Grant: 3600, Interaction: 600, Session: 3600 },
   features: {
     devInteractions: { enabled: false },
     registration: { enabled: true },
     revocation: { enabled: true },
+    deviceFlow: { enabled: true },
     introspection: { enabled: true, allowedPolicy: (_ctx, client) => client.clientId === BRIDGE },
     resourceIndicators: {
       enabled: true,

@@ -8,41 +8,18 @@
 // what came of it, and the test judges.
 import { createServer } from 'node:http';
 import { once } from 'node:events';
-import { mkdtemp, rm } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
-import { chromium } from 'playwright-core';
+import { withPage } from './chromium.mjs';
 import { main, note } from './transcript.mjs';
 
 const [host, url] = process.argv.slice(2);
 const token = process.env.MCP_TOKEN;
 
-// Debian's package; `tests/run` installs it.
-const CHROMIUM = '/usr/bin/chromium';
-const FLAGS = [
-  // Tests may run as root, where Chromium has no sandbox; every page it sees here is ours.
-  '--no-sandbox',
-  '--disable-gpu',
-  '--disable-quic',
-  '--no-first-run',
-  '--disable-background-networking',
-  '--disable-component-update',
-  '--disable-sync',
-  // What DNS rebinding does: a stranger's name that leads to this machine. No other name resolves.
-  `--host-resolver-rules=MAP ${host} 127.0.0.1, MAP * ~NOTFOUND, EXCLUDE 127.0.0.1`,
-];
-
 main(async () => {
   const server = createServer((_, response) => response.setHeader('content-type', 'text/html').end('<title>A client</title>'));
   await once(server.listen(0, '127.0.0.1'), 'listening');
-  const home = await mkdtemp(join(tmpdir(), 'browser-'));
-  const browser = await chromium.launch({ executablePath: CHROMIUM, args: FLAGS, env: { HOME: home, PATH: '/usr/bin:/bin' } });
-  try {
-    await visit(await browser.newPage(), `http://${host}:${server.address().port}/`);
-  } finally {
-    await browser.close();
-    await rm(home, { recursive: true, force: true });
-  }
+  // What DNS rebinding does: a stranger's name that leads to this machine. No other name resolves.
+  const rules = `MAP ${host} 127.0.0.1, MAP * ~NOTFOUND, EXCLUDE 127.0.0.1`;
+  await withPage(rules, (page) => visit(page, `http://${host}:${server.address().port}/`));
 });
 
 async function visit(page, address) {

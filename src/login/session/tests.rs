@@ -1,0 +1,504 @@
+use std::{
+    os::unix::fs::PermissionsExt as _,
+    path::Path,
+    sync::atomic::{AtomicU64, AtomicUsize, Ordering},
+    time::UNIX_EPOCH,
+};
+
+use tokio::sync::{Notify, Semaphore};
+
+use super::*;
+use crate::login::store::{
+    StoreKind,
+    tests::{record, slot},
+};
+
+const START: u64 = 1_800_000_000;
+
+/// Everything that one session, or several as if in several processes, share with the test.
+struct World {
+    scratch: tempfile::TempDir,
+    now: Arc<AtomicU64>,
+    server: Arc<Server>,
+}
+
+/// An authorization server.
+struct Server {
+    asked: AtomicUsize,
+    /// How it answers; tokens are numbered.
+    answer: Mutex<Answer>,
+    /// One is taken by each request.
+    open: Semaphore,
+    arrived: Notify,
+    life: Mutex<Option<u64>>,
+    now: Arc<AtomicU64>,
+}
+
+#[derive(Clone, Copy)]
+enum Answer {
+    Tokens,
+    Rejected,
+    Down,
+}
+
+struct Client(Arc<Server>);
+
+impl Refresh for Client {
+    fn refresh<'a>(&'a self, record: &'a Record) -> RefreshFuture<'a> {
+        Box::pin(async move {
+            self.0.arrived.notify_one();
+            self.0.open.acquire().await.expect("open").forget();
+            let count = self.0.asked.fetch_add(1, Ordering::SeqCst) + 1;
+            match *self.0.answer.lock().expect("no panic") {
+                Answer::Tokens => {
+                    let life = *self.0.life.lock().expect("no panic");
+                    let mut renewed = record.clone();
+                    renewed.access_token = Secret::new(format!("renewed {count}"));
+                    renewed.expires_at = life.map(|life| at(self.0.now.load(Ordering::SeqCst) + life));
+                    Ok(renewed)
+                }
+                Answer::Rejected => Err(RefreshError::Rejected("invalid_grant".to_owned())),
+                Answer::Down => Err(RefreshError::Unavailable("connection refused".to_owned())),
+            }
+        })
+    }
+}
+
+impl World {
+    fn new() -> Self {
+        let now = Arc::new(AtomicU64::new(START));
+        let server = Server {
+            asked: AtomicUsize::new(0),
+            answer: Mutex::new(Answer::Tokens),
+            open: Semaphore::new(1000),
+            arrived: Notify::new(),
+            life: Mutex::new(Some(3600)),
+            now: Arc::clone(&now),
+        };
+        Self { scratch: tempfile::tempdir().expect("a folder"), now, server: Arc::new(server) }
+    }
+
+    fn store(&self) -> Store {
+        Store::open(StoreKind::File, "test", Some(self.scratch.path().to_owned())).expect("a store")
+    }
+
+    /// A program of its own: it shares the folder and nothing else.
+    fn session(&self) -> Session {
+        let now = Arc::clone(&self.now);
+        let client = Client(Arc::clone(&self.server));
+        Session::new(self.store(), slot("a"), client, "program login")
+            .with_clock(move || at(now.load(Ordering::SeqCst)))
+    }
+
+    /// Another program signs in, with a token that lives `life` seconds.
+    fn sign_in(&self, token: &str, life: Option<i64>) {
+        self.save(&with_life(token, life, self.now()));
+    }
+
+    fn save(&self, record: &Record) {
+        self.store().save(&slot("a"), record, at(self.now())).expect("saved");
+    }
+
+    fn now(&self) -> u64 {
+        self.now.load(Ordering::SeqCst)
+    }
+
+    fn pass(&self, seconds: u64) {
+        self.now.fetch_add(seconds, Ordering::SeqCst);
+    }
+
+    fn asked(&self) -> usize {
+        self.server.asked.load(Ordering::SeqCst)
+    }
+
+    fn answer(&self, answer: Answer) {
+        *self.server.answer.lock().expect("no panic") = answer;
+    }
+
+    /// Makes reading and writing of secrets fail, or work again.
+    fn break_store(&self, broken: bool) {
+        let mode = std::fs::Permissions::from_mode(if broken { 0o755 } else { 0o700 });
+        std::fs::set_permissions(self.scratch.path().join("file/tokens"), mode).expect("ours");
+    }
+}
+
+fn at(seconds: u64) -> SystemTime {
+    UNIX_EPOCH + Duration::from_secs(seconds)
+}
+
+fn with_life(token: &str, life: Option<i64>, now: u64) -> Record {
+    Record {
+        refresh_token: Some(Secret::new("refresh".to_owned())),
+        expires_at: life.map(|life| at(now.checked_add_signed(life).expect("a time"))),
+        ..record(token)
+    }
+}
+
+async fn token(session: &Session) -> String {
+    let token = session.token().await.unwrap_or_else(|error| panic!("{error}"));
+    token.map_or_else(|| "nobody".to_owned(), |token| token.expose().clone())
+}
+
+async fn refused(session: &Session, used: &str) -> Result<String, String> {
+    let token = session.refused(&Secret::new(used.to_owned())).await;
+    token.map(|token| token.expose().clone()).map_err(|error| error.to_string())
+}
+
+async fn failure(session: &Session) -> String {
+    session.token().await.expect_err("no token").to_string()
+}
+
+#[tokio::test]
+async fn without_a_sign_in_there_is_none_until_somebody_signs_in() {
+    let world = World::new();
+    let session = world.session();
+    assert_eq!(token(&session).await, "nobody");
+    assert!(!Path::exists(&world.scratch.path().join("file")), "looking creates nothing");
+    world.sign_in("first", None);
+    world.pass(1);
+    assert_eq!(token(&session).await, "first");
+}
+
+#[tokio::test]
+async fn tokens_are_renewed_in_time_and_not_before() {
+    // Life in seconds, and when it is renewed; none: never.
+    for (life, due) in [
+        (Some(3600), Some(3540)),
+        (Some(100), Some(50)),
+        (Some(2), Some(1)),
+        (Some(1), Some(1)),
+        (None, None),
+        (Some(0), None),
+        (Some(-50), None),
+        (Some(1 << 60), None),
+    ] {
+        let world = World::new();
+        world.sign_in("first", life);
+        let session = world.session();
+        assert_eq!(token(&session).await, "first", "{life:?}");
+        let Some(due) = due else {
+            world.pass(1 << 30);
+            assert_eq!(token(&session).await, "first", "{life:?}");
+            continue;
+        };
+        world.pass(due - 1);
+        assert_eq!(token(&session).await, "first", "{life:?}");
+        world.pass(1);
+        assert_eq!(token(&session).await, "renewed 1", "{life:?}");
+        assert_eq!(token(&world.session()).await, "renewed 1", "it is kept");
+        assert_eq!(world.asked(), 1);
+    }
+}
+
+#[tokio::test]
+async fn a_refresh_race_sends_one_request() {
+    let world = World::new();
+    world.sign_in("first", Some(100));
+    world.pass(99);
+    let sessions: Vec<_> = (0..6).map(|_| world.session()).collect();
+    let tasks: Vec<_> = sessions.iter().flat_map(|session| vec![session.clone(); 10]).collect();
+    let tasks = tasks.into_iter().map(|session| tokio::spawn(async move { token(&session).await }));
+    for task in tasks.collect::<Vec<_>>() {
+        assert_eq!(task.await.expect("no panic"), "renewed 1");
+    }
+    let tasks = sessions.into_iter().map(|session| tokio::spawn(async move { refused(&session, "first").await }));
+    for task in tasks.collect::<Vec<_>>() {
+        assert_eq!(task.await.expect("no panic").as_deref(), Ok("renewed 1"));
+    }
+    assert_eq!(world.asked(), 1);
+}
+
+#[tokio::test]
+async fn an_outage_logs_nobody_out() {
+    let world = World::new();
+    world.sign_in("first", Some(100));
+    let session = world.session();
+    world.answer(Answer::Down);
+    world.pass(60);
+    for _ in 0..5 {
+        assert_eq!(token(&session).await, "first");
+    }
+    assert_eq!(world.asked(), 1, "it is not asked at every call");
+    world.pass(30);
+    assert_eq!((token(&session).await.as_str(), world.asked()), ("first", 2));
+    world.pass(30);
+    for _ in 0..5 {
+        let error = failure(&session).await;
+        assert!(error.starts_with("cannot renew the sign-in: "), "{error}");
+    }
+    assert_eq!(world.asked(), 3);
+    world.answer(Answer::Tokens);
+    world.pass(5);
+    assert_eq!(token(&session).await, "renewed 4");
+}
+
+#[tokio::test]
+async fn an_ended_sign_in_says_what_to_run_and_is_forgotten() {
+    let world = World::new();
+    world.sign_in("first", Some(100));
+    let session = world.session();
+    world.answer(Answer::Rejected);
+    world.pass(60);
+    let expected = "signed out: the authorization server has refused to renew it: invalid_grant; run `program \
+                    login` to sign in again";
+    for _ in 0..5 {
+        assert_eq!(failure(&session).await, expected);
+        assert_eq!(refused(&session, "first").await, Err(expected.to_owned()));
+    }
+    assert_eq!(world.asked(), 1);
+    assert!(world.store().list().expect("readable").is_empty());
+    world.sign_in("second", None);
+    world.pass(1);
+    assert_eq!(token(&session).await, "second");
+}
+
+#[tokio::test]
+async fn a_sign_out_elsewhere_does_not_make_a_program_unrestricted() {
+    let world = World::new();
+    world.sign_in("first", None);
+    let session = world.session();
+    assert_eq!(token(&session).await, "first");
+    world.store().forget(&slot("a")).expect("forgotten");
+    world.pass(1);
+    let expected = "signed out: another program has signed this user out; run `program login` to sign in again";
+    assert_eq!(failure(&session).await, expected);
+    assert_eq!(failure(&session).await, expected);
+}
+
+#[tokio::test]
+async fn a_server_that_refuses_everything_causes_no_loop() {
+    let world = World::new();
+    world.sign_in("first", None);
+    let session = world.session();
+    world.pass(600);
+    assert_eq!(refused(&session, "first").await.as_deref(), Ok("renewed 1"));
+    for _ in 0..20 {
+        let error = refused(&session, "renewed 1").await.expect_err("no third one");
+        assert_eq!(
+            error,
+            "the sign-in does not work any more: the server refuses a token that was issued just now; run \
+             `program login` to sign in again"
+        );
+    }
+    assert_eq!(world.asked(), 1);
+    world.pass(60);
+    assert_eq!(refused(&session, "renewed 1").await.as_deref(), Ok("renewed 2"));
+}
+
+#[tokio::test]
+async fn a_token_that_another_process_has_got_is_taken() {
+    let world = World::new();
+    world.sign_in("first", None);
+    let session = world.session();
+    assert_eq!(token(&session).await, "first");
+    world.sign_in("second", None);
+    assert_eq!(refused(&session, "first").await.as_deref(), Ok("second"));
+    assert_eq!(world.asked(), 0);
+}
+
+#[tokio::test]
+async fn without_a_refresh_token_the_user_is_asked_to_sign_in() {
+    let world = World::new();
+    world.save(&Record { refresh_token: None, ..with_life("first", Some(100), START) });
+    let session = world.session();
+    world.pass(99);
+    assert_eq!(token(&session).await, "first");
+    let error = refused(&session, "first").await.expect_err("refused");
+    assert!(error.contains("the server refuses its token, and there is no refresh token"), "{error}");
+    world.pass(1);
+    let error = failure(&session).await;
+    assert!(error.contains("its token has ended, and there is no refresh token"), "{error}");
+}
+
+#[tokio::test]
+async fn a_caller_that_leaves_does_not_lose_the_rotated_token() {
+    let world = World::new();
+    world.sign_in("first", Some(100));
+    world.pass(60);
+    let session = world.session();
+    world.server.open.forget_permits(1000);
+    let caller = tokio::spawn({
+        let session = session.clone();
+        async move { session.token().await.map(drop) }
+    });
+    world.server.arrived.notified().await;
+    caller.abort();
+    assert!(caller.await.expect_err("aborted").is_cancelled());
+    world.server.open.add_permits(1);
+    session.close().await;
+    assert_eq!(token(&world.session()).await, "renewed 1");
+    assert_eq!(world.asked(), 1);
+}
+
+#[tokio::test]
+async fn a_renewal_undoes_no_sign_out_and_no_sign_in() {
+    for signs_in in [false, true] {
+        let world = World::new();
+        world.sign_in("first", Some(100));
+        world.pass(60);
+        let session = world.session();
+        world.server.open.forget_permits(1000);
+        let caller = tokio::spawn({
+            let session = session.clone();
+            async move { session.token().await.map_err(|error| error.to_string()) }
+        });
+        world.server.arrived.notified().await;
+        if signs_in {
+            world.sign_in("second", None);
+        } else {
+            world.store().forget(&slot("a")).expect("forgotten");
+        }
+        world.server.open.add_permits(1);
+        let got = caller.await.expect("no panic").map(|token| token.map(|token| token.expose().clone()));
+        match got {
+            Ok(token) => assert!(signs_in && token.as_deref() == Some("second"), "{token:?}"),
+            Err(error) => assert!(!signs_in && error.starts_with("signed out: "), "{error}"),
+        }
+        let kept = world.store().load(&slot("a")).expect("readable");
+        assert_eq!(kept.map(|record| record.access_token.expose().clone()), signs_in.then(|| "second".to_owned()));
+    }
+}
+
+#[tokio::test]
+async fn a_keyring_that_cannot_be_read_does_not_end_what_runs() {
+    let world = World::new();
+    world.sign_in("first", Some(3600));
+    let (session, late) = (world.session(), world.session());
+    assert_eq!(token(&session).await, "first");
+    world.break_store(true);
+    world.pass(3000);
+    assert_eq!(token(&session).await, "first");
+    let error = failure(&late).await;
+    assert!(error.starts_with("refusing to use "), "{error}");
+    world.break_store(false);
+    world.pass(30);
+    assert_eq!(token(&late).await, "first");
+}
+
+#[tokio::test]
+async fn tokens_that_could_not_be_kept_are_used_and_kept_later() {
+    let world = World::new();
+    world.sign_in("first", Some(100));
+    let session = world.session();
+    assert_eq!(token(&session).await, "first");
+    world.break_store(true);
+    world.pass(60);
+    assert_eq!(token(&session).await, "renewed 1");
+    world.break_store(false);
+    world.pass(29);
+    assert_eq!(token(&session).await, "renewed 1");
+    let kept = || world.store().load(&slot("a")).expect("readable").expect("there").access_token.expose().clone();
+    assert_eq!(kept(), "first");
+    world.pass(1);
+    assert_eq!(token(&session).await, "renewed 1");
+    assert_eq!((kept().as_str(), world.asked()), ("renewed 1", 1));
+}
+
+/// Signs in with a token, or fails; counts how often the user is asked.
+async fn ask(session: &Session, tabs: &AtomicUsize, outcome: Result<&str, &str>) -> Result<String, String> {
+    let asked = session.sign_in(async |_| {
+        tabs.fetch_add(1, Ordering::SeqCst);
+        // Lets everybody else come as far as they can.
+        for _ in 0..50 {
+            tokio::task::yield_now().await;
+        }
+        outcome.map(record).map_err(str::to_owned)
+    });
+    asked.await.map(|record| record.access_token.expose().clone()).map_err(|error| error.to_string())
+}
+
+async fn ask_at_once(
+    world: &World,
+    outcome: Result<&'static str, &'static str>,
+) -> (usize, Vec<Result<String, String>>) {
+    let tabs = Arc::new(AtomicUsize::new(0));
+    let sessions: Vec<_> = (0..3).map(|_| world.session()).collect();
+    for session in &sessions {
+        session.token().await.ok();
+    }
+    let tasks = sessions.iter().flat_map(|session| vec![session.clone(); 3]).map(|session| {
+        let tabs = Arc::clone(&tabs);
+        tokio::spawn(async move { ask(&session, &tabs, outcome).await })
+    });
+    let mut results = Vec::new();
+    for task in tasks.collect::<Vec<_>>() {
+        results.push(task.await.expect("no panic"));
+    }
+    (tabs.load(Ordering::SeqCst), results)
+}
+
+#[tokio::test]
+async fn two_programs_at_once_open_one_tab() {
+    let world = World::new();
+    let (tabs, results) = ask_at_once(&world, Ok("signed in")).await;
+    assert_eq!(tabs, 1);
+    assert!(results.iter().all(|result| result.as_deref() == Ok("signed in")), "{results:?}");
+}
+
+#[tokio::test]
+async fn a_failed_sign_in_opens_no_second_tab_until_the_user_asks() {
+    let world = World::new();
+    let (tabs, results) = ask_at_once(&world, Err("access_denied")).await;
+    assert_eq!(tabs, 1);
+    let pending = "not asking to sign in again: the last sign-in failed: access_denied; run `program login` to sign in";
+    let failures = results.iter().filter(|result| **result == Err("access_denied".to_owned())).count();
+    let others = results.iter().filter(|result| **result == Err(pending.to_owned())).count();
+    assert_eq!((failures, others), (1, 8), "{results:?}");
+
+    let tabs = AtomicUsize::new(0);
+    let (session, other) = (world.session(), world.session());
+    assert_eq!(ask(&session, &tabs, Ok("x")).await, Err(pending.to_owned()));
+    world.pass(60);
+    // Another process's failure counts for a minute, its own for five.
+    assert_eq!(ask(&session, &tabs, Err("no")).await, Err("no".to_owned()));
+    world.pass(60);
+    ask(&session, &tabs, Ok("x")).await.expect_err("it waits");
+    session.ask_again().await.expect("removed");
+    assert_eq!(ask(&other, &tabs, Ok("x")).await.as_deref(), Ok("x"));
+    assert_eq!(tabs.load(Ordering::SeqCst), 2);
+    world.pass(1);
+    assert_eq!(token(&session).await, "x");
+}
+
+#[tokio::test]
+async fn a_client_that_gives_up_and_retries_opens_no_second_tab() {
+    let world = World::new();
+    let session = world.session();
+    let started = Arc::new(Notify::new());
+    let caller = tokio::spawn({
+        let (session, started) = (session.clone(), Arc::clone(&started));
+        async move {
+            let asked = session.sign_in(async |_| {
+                started.notify_one();
+                std::future::pending::<Result<Record, String>>().await
+            });
+            asked.await.map(drop).map_err(|error| error.to_string())
+        }
+    });
+    started.notified().await;
+    caller.abort();
+    assert!(caller.await.expect_err("aborted").is_cancelled());
+    let tabs = AtomicUsize::new(0);
+    let error = ask(&session, &tabs, Ok("x")).await.expect_err("it waits");
+    assert!(error.contains("did not wait for its end"), "{error}");
+    assert_eq!(tabs.load(Ordering::SeqCst), 0);
+}
+
+#[tokio::test]
+async fn a_step_up_starts_from_the_sign_in_so_far_and_replaces_it() {
+    let world = World::new();
+    world.sign_in("first", Some(3600));
+    let session = world.session();
+    assert_eq!(token(&session).await, "first");
+    let signed_in = session
+        .sign_in(async |so_far: Option<Record>| {
+            let mut record = so_far.ok_or("nobody")?;
+            record.scopes.push("more".to_owned());
+            Ok::<_, &str>(record)
+        })
+        .await
+        .expect("signed in");
+    assert_eq!(signed_in.scopes, ["more"]);
+    assert_eq!(session.scopes().await.expect("signed in").expect("signed in"), ["more"]);
+    assert_eq!(world.store().find(&slot("a")).expect("readable").expect("there").scopes, ["more"]);
+}
