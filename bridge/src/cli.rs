@@ -17,6 +17,7 @@ use crate::{
         raw::{CommandFlags, Flags},
         settings::{ALL, Kind, Setting, is_for_asking},
     },
+    connect::flags::ConnectFlags,
     install::{Install, Uninstall},
     scope::ScopeSet,
 };
@@ -52,6 +53,12 @@ pub enum Command {
         #[command(subcommand)]
         command: PolicyCommand,
     },
+    /// Bring a remote MCP server to a client that speaks stdio only
+    ///
+    /// Speaks MCP on standard input and output, and relays it to the streamable HTTP server at URL. Proxies are those of
+    /// the environment (HTTPS_PROXY, NO_PROXY); redirects are not followed.
+    #[command(next_line_help = true, after_help = CONNECT_EPILOGUE)]
+    Connect(ConnectFlags),
     /// Add a remote server, or any command, to desktop clients
     ///
     /// With --connect, the entry runs this program, which brings the remote server to clients that only start commands.
@@ -145,19 +152,21 @@ pub fn man(out: &mut impl Write) -> io::Result<()> {
             command.get_long_about().or(command.get_about()).map(ToString::to_string).unwrap_or_default()
         };
         let inner = || subcommand.get_subcommands().filter(|inner| inner.get_name() != "help");
+        let mut described = Vec::new();
         if inner().next().is_none() {
-            commands.control("TP", []).text([bold(subcommand.get_name())]).text([roman(about(subcommand))]);
-            own_options(&mut commands, subcommand);
+            described.push((subcommand.get_name().to_owned(), subcommand));
         }
         for inner in inner().filter(|_| subcommand.get_name() != "help") {
-            let name = format!("{} {}", subcommand.get_name(), inner.get_name());
-            commands.control("TP", []).text([bold(name)]).text([roman(about(inner))]);
-            own_options(&mut commands, inner);
+            described.push((format!("{} {}", subcommand.get_name(), inner.get_name()), inner));
+        }
+        for (name, command) in described {
+            commands.control("TP", []).text([bold(name)]).text([roman(about(command))]);
+            own_options(&mut commands, command);
         }
     }
     let mut notes = Roff::new();
     notes.control("SH", ["SETTINGS"]);
-    for paragraph in NOTES.split("\n\n") {
+    for paragraph in NOTES.split("\n\n").chain([CONNECT_ENVIRONMENT]) {
         notes.control("PP", []).text([roman(paragraph)]);
     }
     // The page indents by itself.
@@ -177,7 +186,9 @@ pub fn man(out: &mut impl Write) -> io::Result<()> {
 
 /// The flags of a command that are no settings.
 fn own_options(commands: &mut Roff, command: &ClapCommand) {
-    for arg in command.get_arguments().filter(|arg| !ALL.iter().any(|setting| setting.key == arg.get_id().as_str())) {
+    // What is a setting has a place of its own; `connect` has flags only.
+    let is_setting = |arg: &Arg| ALL.iter().any(|setting| setting.key == arg.get_id().as_str());
+    for arg in command.get_arguments().filter(|arg| command.get_name() == "connect" || !is_setting(arg)) {
         let (Some(flag), Some(help)) = (arg.get_long(), arg.get_help()) else { continue };
         if flag != "help" && flag != "version" {
             commands.control("IP", []).text([bold(format!("--{flag}")), roman(format!(": {help}"))]);
@@ -199,6 +210,11 @@ The client secret comes from MCP_BRIDGE_INTROSPECTION_CLIENT_SECRET or from a fi
 flag. PROPELAUTH_AUTH_URL, PROPELAUTH_INTROSPECTION_CLIENT_ID and
 PROPELAUTH_INTROSPECTION_CLIENT_SECRET together are enough to start.";
 
+/// What `connect` takes from the environment.
+const CONNECT_ENVIRONMENT: &str = "\
+connect takes the secret of --client-id from MCP_BRIDGE_CLIENT_SECRET, or from the file that
+MCP_BRIDGE_CLIENT_SECRET_FILE names, and proxies from HTTPS_PROXY, HTTP_PROXY and NO_PROXY.";
+
 const EXAMPLES: &str = "  Try it on this machine, without authorization:
     mcp-bridge serve --auth none
     mcp-bridge serve --auth none -- npx -y @modelcontextprotocol/server-everything
@@ -217,6 +233,13 @@ const EXAMPLES: &str = "  Try it on this machine, without authorization:
     mcp-bridge policy check --config bridge.toml --scopes \"tool:echo\"";
 
 const EXIT_CODES: &str = "0 done, 1 failed while running, 2 wrong flags or settings.";
+
+const CONNECT_EPILOGUE: &str = "\
+Examples:
+  mcp-bridge connect https://example.com/mcp
+  mcp-bridge connect https://example.com/mcp --header 'Authorization: Bearer ${API_TOKEN}'
+
+Exit codes: 0 done, 1 it could not start, 2 wrong flags.";
 
 const INSTALL_EPILOGUE: &str = "\
 Examples:
@@ -382,6 +405,7 @@ mod tests {
             "help_check_config",
             help(&["check-config"]).split("Listening:").next().expect("a part")
         );
+        insta::assert_snapshot!("help_connect", help(&["connect"]));
         insta::assert_snapshot!("help_install", help(&["install"]));
         insta::assert_snapshot!("help_uninstall", help(&["uninstall"]));
         insta::assert_snapshot!("help_policy", help(&["policy"]));
@@ -416,6 +440,7 @@ mod tests {
         assert!(page.starts_with(".ie"), "{page}");
         assert!(page.contains("MCP_BRIDGE_INTROSPECTION_CACHE"), "{page}");
         assert!(page.contains("policy init") && page.contains("policy check") && page.contains("scopes"), "{page}");
+        assert!(page.contains("insecure\\-http") && page.contains("MCP_BRIDGE_CLIENT_SECRET"), "{page}");
         assert!(page.contains(".SH LIMITS") && page.contains(".SH EXAMPLES"), "{page}");
     }
 }

@@ -3,6 +3,7 @@
 pub mod backend;
 pub mod cli;
 pub mod config;
+pub mod connect;
 mod deadline;
 pub mod edit;
 pub mod era;

@@ -9,6 +9,7 @@ use clap::Parser as _;
 use mcp_bridge::{
     cli::{self, Cli, Command, PolicyCommand},
     config::{self, raw::Flags},
+    connect::{self, flags::ConnectFlags},
     install::{self, InstallError},
     policy_commands::{self, Check},
     serve,
@@ -33,6 +34,7 @@ fn main() -> ExitCode {
         Command::Serve(flags) => run(&flags),
         Command::CheckConfig(flags) => check_config(&flags),
         Command::Policy { command } => policy(command),
+        Command::Connect(flags) => connect(flags),
         Command::Install(arguments) => installed(install::install(&arguments)),
         Command::Uninstall(arguments) => installed(install::uninstall(&arguments)),
         Command::Completions { shell } => print(|out| cli::completions(shell, out)),
@@ -64,6 +66,21 @@ fn run(flags: &Flags) -> anyhow::Result<ExitCode> {
             Ok(ExitCode::from(USAGE))
         }
     }
+}
+
+fn connect(flags: ConnectFlags) -> anyhow::Result<ExitCode> {
+    let settings = match connect::Settings::new(flags, |name| std::env::var(name).ok()) {
+        Ok(settings) => settings,
+        Err(problems) => {
+            complain(&problems.to_string());
+            return Ok(ExitCode::from(USAGE));
+        }
+    };
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let ended = runtime.block_on(connect::connect(settings));
+    // A thread of the runtime may sit in a read of standard input that nothing can interrupt.
+    runtime.shutdown_background();
+    ended.map(|()| ExitCode::SUCCESS).map_err(Into::into)
 }
 
 fn check_config(flags: &Flags) -> anyhow::Result<ExitCode> {

@@ -181,13 +181,13 @@ fn every_sdk_with_the_official_server_whose_tree_ends_with_the_bridge() {
 }
 
 /// A bridge that lets everybody in and serves a command, one for each session.
-fn serving(files: &Scratch) -> CommandLine {
+pub(crate) fn serving(files: &Scratch) -> CommandLine {
     let policy = files.file("bridge.toml", "[policy]\ndefault_scopes = []\n");
     CommandLine::serve().flag("--auth", "none").flag("--config", policy).flag("--isolation", "session")
 }
 
 /// The scripts of one name, as clients of both eras; the URL is still missing.
-fn every_sdk(name: &str) -> Vec<Command> {
+pub(crate) fn every_sdk(name: &str) -> Vec<Command> {
     let mut clients = Vec::new();
     for kind in ["v1", "v2", "v2-modern"] {
         let mut client = node(&format!("{name}.mjs"));

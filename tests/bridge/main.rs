@@ -11,6 +11,9 @@ mod browser;
 #[cfg(target_os = "linux")]
 mod children;
 mod conformance;
+mod connect;
+mod connect_conformance;
+mod connect_interop;
 mod credentials;
 mod everything;
 mod install;
