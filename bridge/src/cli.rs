@@ -51,6 +51,13 @@ pub enum Command {
         #[command(subcommand)]
         command: PolicyCommand,
     },
+    /// Find out why a client does not connect to a server, this bridge or any other
+    ///
+    /// Walks the way of a real client from outside: name, TLS, the 401 and its challenge, metadata and identifiers byte
+    /// for byte, registration as Claude, ChatGPT, VS Code and Cursor do it, CORS, both eras, tools and streams. Says of
+    /// each step what was asked, what came back, whom it hurts and what to change. Takes a minute at most.
+    #[command(next_line_help = true, after_help = DOCTOR_EPILOGUE)]
+    Doctor(DoctorFlags),
     /// Print a completion script for a shell
     Completions {
         /// The shell
@@ -58,6 +65,29 @@ pub enum Command {
     },
     /// Print the manual page, in roff
     Man,
+}
+
+/// What to examine, and how far.
+#[derive(Debug, clap::Args)]
+pub struct DoctorFlags {
+    /// The server's URL, exactly as people type it into a client
+    #[arg(value_hint = ValueHint::Url)]
+    pub url: String,
+    /// A file with an access token, to see what only users see; or put the token into MCP_BRIDGE_TOKEN
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub token_file: Option<PathBuf>,
+    /// Also register each client dynamically, to try its redirect URIs; may leave registrations behind
+    #[arg(long)]
+    pub register: bool,
+    /// Print JSON, for programs
+    #[arg(long)]
+    pub json: bool,
+    /// Show questions and answers also where nothing is wrong
+    #[arg(long, conflicts_with = "json")]
+    pub verbose: bool,
+    /// Print words in place of signs; the default where the locale is not UTF-8
+    #[arg(long, conflicts_with = "json")]
+    pub ascii: bool,
 }
 
 /// What to do with policies.
@@ -133,20 +163,21 @@ pub fn man(out: &mut impl Write) -> io::Result<()> {
             command.get_long_about().or(command.get_about()).map(ToString::to_string).unwrap_or_default()
         };
         let inner = || subcommand.get_subcommands().filter(|inner| inner.get_name() != "help");
-        if inner().next().is_none() {
-            commands.control("TP", []).text([bold(subcommand.get_name())]).text([roman(about(subcommand))]);
-        }
-        for inner in inner().filter(|_| subcommand.get_name() != "help") {
-            let name = format!("{} {}", subcommand.get_name(), inner.get_name());
-            commands.control("TP", []).text([bold(name)]).text([roman(about(inner))]);
-            for arg in
-                inner.get_arguments().filter(|arg| !ALL.iter().any(|setting| setting.key == arg.get_id().as_str()))
-            {
+        let mut add = |name: String, command: &ClapCommand| {
+            commands.control("TP", []).text([bold(name)]).text([roman(about(command))]);
+            let is_setting = |arg: &&Arg| ALL.iter().any(|setting| setting.key == arg.get_id().as_str());
+            for arg in command.get_arguments().filter(|arg| !is_setting(arg)) {
                 let (Some(flag), Some(help)) = (arg.get_long(), arg.get_help()) else { continue };
                 if flag != "help" && flag != "version" {
                     commands.control("IP", []).text([bold(format!("--{flag}")), roman(format!(": {help}"))]);
                 }
             }
+        };
+        if inner().next().is_none() {
+            add(subcommand.get_name().to_owned(), subcommand);
+        }
+        for inner in inner().filter(|_| subcommand.get_name() != "help") {
+            add(format!("{} {}", subcommand.get_name(), inner.get_name()), inner);
         }
     }
     let mut notes = Roff::new();
@@ -201,6 +232,17 @@ const EXAMPLES: &str = "  Try it on this machine, without authorization:
     mcp-bridge policy check --config bridge.toml --scopes \"tool:echo\"";
 
 const EXIT_CODES: &str = "0 done, 1 failed while running, 2 wrong flags or settings.";
+
+const DOCTOR_EPILOGUE: &str = "\
+Examples:
+  mcp-bridge doctor https://mcp.example.com/mcp
+  MCP_BRIDGE_TOKEN=... mcp-bridge doctor --verbose https://mcp.example.com/mcp
+
+The token is sent to the origin of the URL and nowhere else. It comes from MCP_BRIDGE_TOKEN, from
+the file that MCP_BRIDGE_TOKEN_FILE names, or from --token-file, never from a flag. Proxies come
+from HTTPS_PROXY, HTTP_PROXY and NO_PROXY.
+
+Exit codes: 0 clients can connect, perhaps with warnings; 1 something fails; 2 wrong flags or URL.";
 
 const POLICY_INIT_EPILOGUE: &str = "\
 Examples:
@@ -358,6 +400,7 @@ mod tests {
             "help_check_config",
             help(&["check-config"]).split("Listening:").next().expect("a part")
         );
+        insta::assert_snapshot!("help_doctor", help(&["doctor"]));
         insta::assert_snapshot!("help_policy", help(&["policy"]));
         insta::assert_snapshot!("help_policy_init", help(&["policy", "init"]));
         insta::assert_snapshot!(

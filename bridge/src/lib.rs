@@ -4,6 +4,7 @@ pub mod backend;
 pub mod cli;
 pub mod config;
 mod deadline;
+pub mod doctor;
 pub mod edit;
 pub mod era;
 pub mod http;
