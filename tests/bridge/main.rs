@@ -12,6 +12,7 @@ mod browser;
 mod children;
 mod conformance;
 mod credentials;
+mod doctor;
 mod everything;
 mod interop;
 mod introspection;
