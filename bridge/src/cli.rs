@@ -70,6 +70,13 @@ pub enum Command {
     ///
     /// An entry of another program is only removed with --force. The file as it was is kept beside it.
     Uninstall(Uninstall),
+    /// Find out why a client does not connect to a server, this bridge or any other
+    ///
+    /// Walks the way of a real client from outside: name, TLS, the 401 and its challenge, metadata and identifiers byte
+    /// for byte, registration as Claude, ChatGPT, VS Code and Cursor do it, CORS, both eras, tools and streams. Says of
+    /// each step what was asked, what came back, whom it hurts and what to change. Takes a minute at most.
+    #[command(next_line_help = true, after_help = DOCTOR_EPILOGUE)]
+    Doctor(DoctorFlags),
     /// Print a completion script for a shell
     Completions {
         /// The shell
@@ -77,6 +84,29 @@ pub enum Command {
     },
     /// Print the manual page, in roff
     Man,
+}
+
+/// What to examine, and how far.
+#[derive(Debug, clap::Args)]
+pub struct DoctorFlags {
+    /// The server's URL, exactly as people type it into a client
+    #[arg(value_hint = ValueHint::Url)]
+    pub url: String,
+    /// A file with an access token, to see what only users see; or put the token into MCP_BRIDGE_TOKEN
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub token_file: Option<PathBuf>,
+    /// Also register each client dynamically, to try its redirect URIs; may leave registrations behind
+    #[arg(long)]
+    pub register: bool,
+    /// Print JSON, for programs
+    #[arg(long)]
+    pub json: bool,
+    /// Show questions and answers also where nothing is wrong
+    #[arg(long, conflicts_with = "json")]
+    pub verbose: bool,
+    /// Print words in place of signs; the default where the locale is not UTF-8
+    #[arg(long, conflicts_with = "json")]
+    pub ascii: bool,
 }
 
 /// What to do with policies.
@@ -249,6 +279,17 @@ Examples:
 
 Exit codes: 0 done or nothing to do, 1 a file could not be changed, 2 wrong command line.";
 
+const DOCTOR_EPILOGUE: &str = "\
+Examples:
+  mcp-bridge doctor https://mcp.example.com/mcp
+  MCP_BRIDGE_TOKEN=... mcp-bridge doctor --verbose https://mcp.example.com/mcp
+
+The token is sent to the origin of the URL and nowhere else. It comes from MCP_BRIDGE_TOKEN, from
+the file that MCP_BRIDGE_TOKEN_FILE names, or from --token-file, never from a flag. Proxies come
+from HTTPS_PROXY, HTTP_PROXY and NO_PROXY.
+
+Exit codes: 0 clients can connect, perhaps with warnings; 1 something fails; 2 wrong flags or URL.";
+
 const POLICY_INIT_EPILOGUE: &str = "\
 Examples:
   mcp-bridge policy init --output bridge.toml -- npx -y @modelcontextprotocol/server-everything
@@ -406,6 +447,7 @@ mod tests {
             help(&["check-config"]).split("Listening:").next().expect("a part")
         );
         insta::assert_snapshot!("help_connect", help(&["connect"]));
+        insta::assert_snapshot!("help_doctor", help(&["doctor"]));
         insta::assert_snapshot!("help_install", help(&["install"]));
         insta::assert_snapshot!("help_uninstall", help(&["uninstall"]));
         insta::assert_snapshot!("help_policy", help(&["policy"]));

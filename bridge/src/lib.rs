@@ -5,6 +5,7 @@ pub mod cli;
 pub mod config;
 pub mod connect;
 mod deadline;
+pub mod doctor;
 pub mod edit;
 pub mod era;
 pub mod http;

@@ -1,15 +1,16 @@
 //! `mcp-bridge`: the command line.
 
 use std::{
-    io::{self, Write as _},
+    io::{self, IsTerminal as _, Write as _},
     process::ExitCode,
 };
 
 use clap::Parser as _;
 use mcp_bridge::{
-    cli::{self, Cli, Command, PolicyCommand},
+    cli::{self, Cli, Command, DoctorFlags, PolicyCommand},
     config::{self, raw::Flags},
     connect::{self, flags::ConnectFlags},
+    doctor,
     install::{self, InstallError},
     policy_commands::{self, Check},
     serve,
@@ -35,6 +36,7 @@ fn main() -> ExitCode {
         Command::CheckConfig(flags) => check_config(&flags),
         Command::Policy { command } => policy(command),
         Command::Connect(flags) => connect(flags),
+        Command::Doctor(flags) => examine(flags),
         Command::Install(arguments) => installed(install::install(&arguments)),
         Command::Uninstall(arguments) => installed(install::uninstall(&arguments)),
         Command::Completions { shell } => print(|out| cli::completions(shell, out)),
@@ -113,6 +115,35 @@ fn policy(command: PolicyCommand) -> anyhow::Result<ExitCode> {
     match text {
         Ok(text) => print(|out| out.write_all(text.as_bytes())),
         Err(error) if error.is_setting() => {
+            complain(&format!("{:#}", anyhow::Error::from(error)));
+            Ok(ExitCode::from(USAGE))
+        }
+        Err(error) => Err(error.into()),
+    }
+}
+
+fn examine(flags: DoctorFlags) -> anyhow::Result<ExitCode> {
+    let variable = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty());
+    let style = doctor::Style {
+        ascii: flags.ascii || !doctor::is_utf8(variable),
+        colours: io::stdout().is_terminal()
+            && variable("NO_COLOR").is_none()
+            && variable("TERM").is_none_or(|terminal| terminal != "dumb"),
+        verbose: flags.verbose,
+    };
+    let found = doctor::token(flags.token_file.as_deref(), variable).and_then(|token| {
+        let runtime =
+            tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(doctor::DoctorError::Runtime)?;
+        let options = doctor::Options { url: flags.url, token, sign_in: None, register: flags.register };
+        runtime.block_on(doctor::examine(options))
+    });
+    match found {
+        Ok(report) => {
+            let text = if flags.json { report.json() } else { report.text(style) };
+            print(|out| out.write_all(text.as_bytes()))?;
+            Ok(if report.has_failed() { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+        }
+        Err(error) if error.is_usage() => {
             complain(&format!("{:#}", anyhow::Error::from(error)));
             Ok(ExitCode::from(USAGE))
         }

@@ -15,6 +15,7 @@ mod connect;
 mod connect_conformance;
 mod connect_interop;
 mod credentials;
+mod doctor;
 mod everything;
 mod install;
 mod interop;
