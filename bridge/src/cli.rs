@@ -58,6 +58,12 @@ pub enum Command {
     /// the environment (HTTPS_PROXY, NO_PROXY); redirects are not followed.
     #[command(next_line_help = true, after_help = CONNECT_EPILOGUE)]
     Connect(ConnectFlags),
+    /// Sign in at a remote MCP server, for later runs of connect
+    ///
+    /// connect does that by itself when the server asks for it; this is for doing it ahead, or again after it failed.
+    /// Takes what connect takes.
+    #[command(next_line_help = true)]
+    Login(ConnectFlags),
     /// Print a completion script for a shell
     Completions {
         /// The shell
@@ -151,7 +157,10 @@ pub fn man(out: &mut impl Write) -> io::Result<()> {
             commands.control("TP", []).text([bold(name)]).text([roman(about(command))]);
             // What is a setting has a place of its own.
             let is_setting = |arg: &Arg| ALL.iter().any(|setting| setting.key == arg.get_id().as_str());
-            for arg in command.get_arguments().filter(|arg| command.get_name() == "connect" || !is_setting(arg)) {
+            for arg in command
+                .get_arguments()
+                .filter(|arg| ["connect", "login"].contains(&command.get_name()) || !is_setting(arg))
+            {
                 let (Some(flag), Some(help)) = (arg.get_long(), arg.get_help()) else { continue };
                 if flag != "help" && flag != "version" {
                     commands.control("IP", []).text([bold(format!("--{flag}")), roman(format!(": {help}"))]);
