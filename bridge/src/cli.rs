@@ -202,10 +202,11 @@ The client secret comes from MCP_BRIDGE_INTROSPECTION_CLIENT_SECRET or from a fi
 flag. PROPELAUTH_AUTH_URL, PROPELAUTH_INTROSPECTION_CLIENT_ID and
 PROPELAUTH_INTROSPECTION_CLIENT_SECRET together are enough to start.";
 
-/// What `connect` takes from the environment.
+/// What `connect` and `login` take from the environment.
 const CONNECT_ENVIRONMENT: &str = "\
-connect takes the secret of --client-id from MCP_BRIDGE_CLIENT_SECRET, or from the file that
-MCP_BRIDGE_CLIENT_SECRET_FILE names, and proxies from HTTPS_PROXY, HTTP_PROXY and NO_PROXY.";
+connect and login take the secret of --client-id from MCP_BRIDGE_CLIENT_SECRET, or from the file that
+MCP_BRIDGE_CLIENT_SECRET_FILE names, and proxies from HTTPS_PROXY, HTTP_PROXY and NO_PROXY. What they
+remember is in MCP_BRIDGE_STATE_DIR, or else in the platform's folder for state.";
 
 const EXAMPLES: &str = "  Try it on this machine, without authorization:
     mcp-bridge serve --auth none
@@ -230,6 +231,7 @@ const CONNECT_EPILOGUE: &str = "\
 Examples:
   mcp-bridge connect https://example.com/mcp
   mcp-bridge connect https://example.com/mcp --header 'Authorization: Bearer ${API_TOKEN}'
+  mcp-bridge connect https://example.com/mcp --no-browser --token-store file
 
 Exit codes: 0 done, 1 it could not start, 2 wrong flags.";
 
