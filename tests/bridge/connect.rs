@@ -1,7 +1,7 @@
 //! `mcp-bridge connect` against scripted servers: what a lost connection, a forgetful server or a
 //! broken one may not do to a client.
 
-mod rig;
+pub(crate) mod rig;
 
 use std::time::Duration;
 
