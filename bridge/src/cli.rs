@@ -59,6 +59,12 @@ pub enum Command {
     /// the environment (HTTPS_PROXY, NO_PROXY); redirects are not followed.
     #[command(next_line_help = true, after_help = CONNECT_EPILOGUE)]
     Connect(ConnectFlags),
+    /// Sign in at a remote MCP server, for later runs of connect
+    ///
+    /// connect does that by itself when the server asks for it; this is for doing it ahead, or again after it failed.
+    /// Takes what connect takes.
+    #[command(next_line_help = true)]
+    Login(ConnectFlags),
     /// Add a remote server, or any command, to desktop clients
     ///
     /// With --connect, the entry runs this program, which brings the remote server to clients that only start commands.
@@ -216,9 +222,10 @@ pub fn man(out: &mut impl Write) -> io::Result<()> {
 
 /// The flags of a command that are no settings.
 fn own_options(commands: &mut Roff, command: &ClapCommand) {
-    // What is a setting has a place of its own; `connect` has flags only.
+    // What is a setting has a place of its own; a local command has flags only.
+    let is_local = |command: &ClapCommand| ["connect", "login"].contains(&command.get_name());
     let is_setting = |arg: &Arg| ALL.iter().any(|setting| setting.key == arg.get_id().as_str());
-    for arg in command.get_arguments().filter(|arg| command.get_name() == "connect" || !is_setting(arg)) {
+    for arg in command.get_arguments().filter(|arg| is_local(command) || !is_setting(arg)) {
         let (Some(flag), Some(help)) = (arg.get_long(), arg.get_help()) else { continue };
         if flag != "help" && flag != "version" {
             commands.control("IP", []).text([bold(format!("--{flag}")), roman(format!(": {help}"))]);
@@ -240,10 +247,11 @@ The client secret comes from MCP_BRIDGE_INTROSPECTION_CLIENT_SECRET or from a fi
 flag. PROPELAUTH_AUTH_URL, PROPELAUTH_INTROSPECTION_CLIENT_ID and
 PROPELAUTH_INTROSPECTION_CLIENT_SECRET together are enough to start.";
 
-/// What `connect` takes from the environment.
+/// What `connect` and `login` take from the environment.
 const CONNECT_ENVIRONMENT: &str = "\
-connect takes the secret of --client-id from MCP_BRIDGE_CLIENT_SECRET, or from the file that
-MCP_BRIDGE_CLIENT_SECRET_FILE names, and proxies from HTTPS_PROXY, HTTP_PROXY and NO_PROXY.";
+connect and login take the secret of --client-id from MCP_BRIDGE_CLIENT_SECRET, or from the file that
+MCP_BRIDGE_CLIENT_SECRET_FILE names, and proxies from HTTPS_PROXY, HTTP_PROXY and NO_PROXY. What they
+remember is in MCP_BRIDGE_STATE_DIR, or else in the platform's folder for state.";
 
 const EXAMPLES: &str = "  Try it on this machine, without authorization:
     mcp-bridge serve --auth none
@@ -268,6 +276,7 @@ const CONNECT_EPILOGUE: &str = "\
 Examples:
   mcp-bridge connect https://example.com/mcp
   mcp-bridge connect https://example.com/mcp --header 'Authorization: Bearer ${API_TOKEN}'
+  mcp-bridge connect https://example.com/mcp --no-browser --token-store file
 
 Exit codes: 0 done, 1 it could not start, 2 wrong flags.";
 

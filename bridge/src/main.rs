@@ -9,7 +9,7 @@ use clap::Parser as _;
 use mcp_bridge::{
     cli::{self, Cli, Command, DoctorFlags, PolicyCommand},
     config::{self, raw::Flags},
-    connect::{self, flags::ConnectFlags},
+    connect::{self, ConnectError, flags::ConnectFlags},
     doctor,
     install::{self, InstallError},
     policy_commands::{self, Check},
@@ -35,7 +35,8 @@ fn main() -> ExitCode {
         Command::Serve(flags) => run(&flags),
         Command::CheckConfig(flags) => check_config(&flags),
         Command::Policy { command } => policy(command),
-        Command::Connect(flags) => connect(flags),
+        Command::Connect(flags) => connect(flags, connect::connect),
+        Command::Login(flags) => connect(flags, connect::login),
         Command::Doctor(flags) => examine(flags),
         Command::Install(arguments) => installed(install::install(&arguments)),
         Command::Uninstall(arguments) => installed(install::uninstall(&arguments)),
@@ -70,7 +71,10 @@ fn run(flags: &Flags) -> anyhow::Result<ExitCode> {
     }
 }
 
-fn connect(flags: ConnectFlags) -> anyhow::Result<ExitCode> {
+fn connect<F: Future<Output = Result<(), ConnectError>>>(
+    flags: ConnectFlags,
+    run: impl FnOnce(connect::Settings) -> F,
+) -> anyhow::Result<ExitCode> {
     let settings = match connect::Settings::new(flags, |name| std::env::var(name).ok()) {
         Ok(settings) => settings,
         Err(problems) => {
@@ -79,7 +83,7 @@ fn connect(flags: ConnectFlags) -> anyhow::Result<ExitCode> {
         }
     };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let ended = runtime.block_on(connect::connect(settings));
+    let ended = runtime.block_on(run(settings));
     // A thread of the runtime may sit in a read of standard input that nothing can interrupt.
     runtime.shutdown_background();
     ended.map(|()| ExitCode::SUCCESS).map_err(Into::into)

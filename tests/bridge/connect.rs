@@ -1,7 +1,7 @@
 //! `mcp-bridge connect` against scripted servers: what a lost connection, a forgetful server or a
 //! broken one may not do to a client.
 
-mod rig;
+pub(crate) mod rig;
 
 use std::time::Duration;
 
@@ -307,7 +307,8 @@ fn credentials_stay_with_the_server_that_they_are_for() {
 fn a_server_that_wants_authorization_is_not_asked_in_circles() {
     for (status, challenge) in [(401, "Bearer"), (403, "Bearer error=\"insufficient_scope\", scope=\"a\"")] {
         let remote = Remote::start(move |_, answering| answering.status(status, &[("WWW-Authenticate", challenge)]));
-        let mut connect = Connect::to(&remote.url());
+        let line = Connect::line(&remote.url()).flag("--header", "Authorization: Bearer x");
+        let mut connect = Connect::start(&line);
         connect.send(&initialize(1));
         let answer = connect.next();
         assert!(answer["error"]["message"].as_str().is_some_and(|text| text.contains("--header")), "{answer}");

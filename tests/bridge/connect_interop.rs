@@ -13,12 +13,14 @@ use crate::{
     common::{
         bridge::{CommandLine, Scratch},
         http::{Request, read_head, read_request_body},
-        mcp::{LEGACY, MODERN},
+        mcp::{LEGACY, MODERN, arguments},
         world::{ALL_SCOPES, World},
     },
+    connect::rig::{Connect, initialize, request},
     driver::{Guard, file, named, node, node_itself, python, transcript},
     everything::example,
     interop::{every_sdk, serving},
+    tls::Identity,
 };
 
 const BRIDGE: &str = env!("CARGO_BIN_EXE_mcp-bridge");
@@ -40,6 +42,28 @@ fn a_token_in_a_header_opens_a_protected_bridge() {
     let steps =
         transcript(node("client-v1.mjs").args(["stdio", BRIDGE, "connect", world.bridge.url(), "--header", &header]));
     assert_eq!(named(&steps, "closed").count(), 1);
+}
+
+#[test]
+fn https_is_for_servers_with_a_trusted_certificate() {
+    let identity = Identity::new();
+    let line = CommandLine::serve().flag("--auth", "none").flag("--log-level", "trace");
+    let bridge = line.flag("--tls-cert", &identity.cert_file).flag("--tls-key", &identity.key_file).spawn();
+    let mut trusting = Connect::start(&Connect::line(bridge.url()).env("SSL_CERT_FILE", &identity.cert_file));
+    trusting.shake_hands();
+    for id in 2..10 {
+        trusting.send(&request(id, "tools/call", arguments("add")));
+        assert_eq!(trusting.next()["result"]["content"][0]["text"], "9");
+    }
+    trusting.end();
+
+    let other = Identity::new();
+    let mut refusing = Connect::start(&Connect::line(bridge.url()).env("SSL_CERT_FILE", &other.cert_file));
+    refusing.send(&initialize(1));
+    let answer = refusing.next();
+    let text = answer["error"]["message"].as_str().unwrap_or_default();
+    assert!(text.contains("cannot connect") && text.contains("certificate"), "{answer}");
+    refusing.end();
 }
 
 #[test]

@@ -16,15 +16,31 @@ const isModern = MCP_CONFORMANCE_PROTOCOL_VERSION === MODERN;
 const CAPABILITIES = { roots: {}, sampling: {}, elicitation: {} };
 const CLIENT = { name: 'conformance-client', version: '1.0.0' };
 
+/** How the bridge signs in: with nothing that outlives it, and as the client that the scenario knows. */
+const signIn = {
+  flags: ['--no-browser', '--token-store', 'memory'],
+  env: context.client_secret === undefined ? {} : { MCP_BRIDGE_CLIENT_SECRET: context.client_secret },
+};
+if (context.client_id !== undefined) signIn.flags.push('--client-id', context.client_id);
+if (MCP_CONFORMANCE_SCENARIO === 'auth/basic-cimd') {
+  signIn.flags.push('--client-metadata-url', 'https://conformance-test.local/client-metadata.json');
+}
+
 /** One bridge, and the requests that wait for it. */
 class Bridge {
-  #child = spawn(MCP_BRIDGE, ['connect', url, '--log-level', 'debug'], { stdio: ['pipe', 'pipe', 'inherit'], env: {} });
+  #child = spawn(MCP_BRIDGE, ['connect', url, '--log-level', 'debug', ...signIn.flags], { env: signIn.env });
   #waiting = new Map();
   #lastId = 0;
   #ended = new Promise((resolve) => this.#child.on('close', resolve));
 
   constructor() {
     createInterface({ input: this.#child.stdout }).on('line', (line) => this.#hear(JSON.parse(line)));
+    createInterface({ input: this.#child.stderr }).on('line', (line) => {
+      console.error(line);
+      // What the user is asked to open stands on a line of its own.
+      const [, page] = /^ {2}(https?:\/\/\S+)$/.exec(line) ?? [];
+      if (page !== undefined) visit(page);
+    });
   }
 
   #hear(message) {
@@ -79,6 +95,12 @@ class Bridge {
     const code = await this.#ended;
     if (code !== 0) throw new Error(`the bridge ended with ${code}`);
   }
+}
+
+/** A browser: goes where it is sent, up to the bridge's own page. */
+async function visit(page) {
+  const shown = await fetch(page).catch((error) => error);
+  console.error(`visited: ${shown.status ?? shown}`);
 }
 
 /** What a user would answer, who accepts what is proposed. */
@@ -149,7 +171,13 @@ const SCENARIOS = {
   },
 };
 
-const scenario = SCENARIOS[MCP_CONFORMANCE_SCENARIO];
+/** All scenarios about signing in watch the same: some requests, one of which may need more. */
+async function useProtected(bridge) {
+  await bridge.result('tools/list');
+  await bridge.call('test-tool');
+}
+
+const scenario = MCP_CONFORMANCE_SCENARIO.startsWith('auth/') ? useProtected : SCENARIOS[MCP_CONFORMANCE_SCENARIO];
 if (scenario === undefined) throw new Error(`nothing is known about ${MCP_CONFORMANCE_SCENARIO}`);
 const bridge = new Bridge();
 await bridge.open();

@@ -22,10 +22,23 @@ pub trait Authority: Send + Sync {
     /// # Errors
     /// [`Unauthorized`] when there is none to be had.
     fn refused<'a>(&'a self, refusal: Refusal, used: Option<&'a Secret<String>>) -> BoxFuture<'a, Granted>;
+
+    /// Ends what is going on, and keeps what there is to keep. To be called once, last.
+    fn close(&self) -> BoxFuture<'_, ()> {
+        Box::pin(std::future::ready(()))
+    }
+}
+
+/// A new token.
+pub struct Grant {
+    /// The token.
+    pub token: Secret<String>,
+    /// Whether the user was asked for it. If it is refused as well, nobody is asked again.
+    pub by_user: bool,
 }
 
 /// A new token, or why there is none.
-pub type Granted = Result<Secret<String>, Unauthorized>;
+pub type Granted = Result<Grant, Unauthorized>;
 
 /// How the server has refused a request.
 #[derive(Clone, Debug)]
@@ -41,10 +54,12 @@ pub struct Refusal {
 #[error("{0}")]
 pub struct Unauthorized(pub String);
 
-/// Nobody signs in: for servers that need no token, and where the user gives one in a header.
-pub struct Nobody {
-    /// Whether a header of the user's holds the credentials.
-    pub has_header: bool,
+/// Nobody signs in.
+pub enum Nobody {
+    /// Because the user gives credentials in a header.
+    Header,
+    /// Because it is not possible here, and why.
+    Impossible(String),
 }
 
 impl Authority for Nobody {
@@ -53,12 +68,14 @@ impl Authority for Nobody {
     }
 
     fn refused<'a>(&'a self, refusal: Refusal, _: Option<&'a Secret<String>>) -> BoxFuture<'a, Granted> {
-        let text = match (self.has_header, refusal.status) {
-            (true, StatusCode::UNAUTHORIZED) => {
-                "the server refuses the credentials in the Authorization header (401); put valid ones into --header"
+        let text = match (self, refusal.status) {
+            (Self::Impossible(why), _) => {
+                return Box::pin(std::future::ready(Err(Unauthorized(format!("the server wants a sign-in: {why}")))));
             }
-            (true, _) => "the credentials in the Authorization header are not enough for this request (403)",
-            (false, _) => "the server wants authorization; give it with --header 'Authorization: Bearer ${TOKEN}'",
+            (Self::Header, StatusCode::UNAUTHORIZED) => {
+                "the server refuses the credentials of --header (401); put valid ones there, or leave it out to sign in"
+            }
+            (Self::Header, _) => "the credentials of --header are not enough for this request (403)",
         };
         Box::pin(std::future::ready(Err(Unauthorized(text.to_owned()))))
     }

@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use clap::{Args, ValueEnum};
+use clap::Args;
+use mcp_calculator::login::store::StoreKind;
 use tracing::level_filters::LevelFilter;
 
 /// The flags of `connect`.
@@ -34,7 +35,7 @@ pub struct ConnectFlags {
     pub client_metadata_url: Option<String>,
     /// Where tokens are kept
     #[arg(long, value_name = "PLACE", default_value = "keyring", help_heading = "Signing in")]
-    pub token_store: TokenStore,
+    pub token_store: StoreKind,
     /// The name of the sign-in, where you have several with one server
     #[arg(long, value_name = "NAME", default_value = mcp_calculator::login::Slot::DEFAULT_ACCOUNT, help_heading = "Signing in")]
     pub account: String,
@@ -53,15 +54,4 @@ pub struct ConnectFlags {
     /// What to log on stderr
     #[arg(long, value_name = "error|warn|info|debug|trace", default_value = "info", help_heading = "Operations")]
     pub log_level: LevelFilter,
-}
-
-/// Where tokens are kept.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum TokenStore {
-    /// In the keyring of the operating system
-    Keyring,
-    /// In a file that only you can read
-    File,
-    /// Nowhere: every start signs in anew
-    Memory,
 }

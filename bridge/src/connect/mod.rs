@@ -8,13 +8,17 @@ pub mod authority;
 pub mod flags;
 pub(crate) mod remote;
 mod settings;
+mod sign_in;
 mod stdio;
 mod translated;
 
 use std::{io, sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use mcp_calculator::server::Era;
+use mcp_calculator::{
+    login::{prompt::plain, store::StoreError},
+    server::Era,
+};
 use tokio::{
     sync::mpsc,
     time::{sleep, timeout},
@@ -26,6 +30,7 @@ pub use self::settings::{Problems, Settings};
 use self::{
     authority::{Authority, Nobody},
     remote::{END_GRACE, Foreign, Link, http::Http, legacy::Legacy, modern::Modern},
+    sign_in::SignedIn,
     stdio::Stdio,
 };
 use crate::{
@@ -49,6 +54,12 @@ pub enum ConnectError {
     /// No signals.
     #[error("cannot listen for signals")]
     Signals(#[source] io::Error),
+    /// No place for sign-ins.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// Nobody is signed in.
+    #[error("{0}")]
+    SignIn(String),
     /// No TLS: usually a machine without trust roots.
     #[error("cannot set up TLS; install the ca-certificates package, or set SSL_CERT_FILE")]
     Tls(#[source] reqwest::Error),
@@ -65,14 +76,16 @@ pub async fn connect(settings: Settings) -> Result<(), ConnectError> {
     tokio::spawn(signals.watch(closing.clone()));
     let authority = authority(&settings);
     let http = Http::new(settings.url, settings.headers, authority).map_err(ConnectError::Tls)?;
+    let http = Arc::new(http);
     let Stdio { mut lines, ended, client, writer } = Stdio::open(closing.clone());
     let link =
-        Link { http: Arc::new(http), client, request_timeout: settings.request_timeout, closing: closing.clone() };
+        Link { http: Arc::clone(&http), client, request_timeout: settings.request_timeout, closing: closing.clone() };
     tokio::select! {
         () = relay(&link, &mut lines) => {}
         () = overdue(&closing, &ended) => warn!("the server holds up the end; leaving it"),
     }
     drop(lines);
+    http.close().await;
     // Ends when the last who could tell the client something is gone.
     drop(link);
     if timeout(WRITE_MAX, writer).await.is_err() {
@@ -90,9 +103,29 @@ async fn overdue(closing: &CancellationToken, ended: &CancellationToken) {
     sleep(LEAVE_MAX).await;
 }
 
-/// Who gives out tokens. The OAuth client has its place here.
+/// Signs in at the server now, and says who is signed in.
+///
+/// # Errors
+/// [`ConnectError`]
+pub async fn login(settings: Settings) -> Result<(), ConnectError> {
+    let _log = telemetry::init(settings.log_level, false)?;
+    let record = SignedIn::new(&settings)?.sign_in().await.map_err(|error| ConnectError::SignIn(error.to_string()))?;
+    let who = record.email.as_deref().or(record.subject.as_deref()).unwrap_or("a user");
+    let (who, issuer) = (plain(who), plain(&record.issuer));
+    info!(who, issuer, scopes = plain(&record.scopes.join(" ")), "signed in");
+    Ok(())
+}
+
+/// Who gives out tokens: nobody, where the user has given credentials in a header.
 fn authority(settings: &Settings) -> Arc<dyn Authority> {
-    Arc::new(Nobody { has_header: settings.headers.contains_key(http::header::AUTHORIZATION) })
+    if settings.headers.contains_key(http::header::AUTHORIZATION) {
+        return Arc::new(Nobody::Header);
+    }
+    match SignedIn::new(settings) {
+        Ok(signed_in) => Arc::new(signed_in),
+        // The server may want none.
+        Err(error) => Arc::new(Nobody::Impossible(error.to_string())),
+    }
 }
 
 /// Carries messages, in the client's era where the server speaks that, translated where it does not.

@@ -1,6 +1,6 @@
 //! What the flags and the environment mean.
 
-use std::{fmt, time::Duration};
+use std::{fmt, path::PathBuf, time::Duration};
 
 use http::{HeaderMap, HeaderName, HeaderValue, header};
 use mcp_calculator::secret::Secret;
@@ -37,6 +37,8 @@ pub struct Settings {
     pub log_level: LevelFilter,
     /// The secret of a registered client.
     pub client_secret: Option<Secret<String>>,
+    /// Where sign-ins are kept; `None`: in the platform's folder for state.
+    pub state_dir: Option<PathBuf>,
     /// What was written, for the sign-in: above all the URL, which must be compared as it is.
     pub flags: ConnectFlags,
 }
@@ -72,6 +74,9 @@ impl Settings {
         if headers.get_all(header::AUTHORIZATION).iter().count() > 1 {
             keep("--header: Authorization is there twice; leave one out".to_owned());
         }
+        if flags.account.is_empty() || flags.account.len() > 64 || flags.account.chars().any(char::is_control) {
+            keep("--account: a name has 1 to 64 characters and no control characters".to_owned());
+        }
         if flags.request_timeout.is_zero() {
             keep("--request-timeout: nothing can be answered in no time".to_owned());
         }
@@ -86,6 +91,7 @@ impl Settings {
                 request_timeout: flags.request_timeout,
                 log_level: flags.log_level,
                 client_secret,
+                state_dir: variable("MCP_BRIDGE_STATE_DIR").filter(|text| !text.is_empty()).map(PathBuf::from),
                 flags,
             }),
             _ => Err(Problems(problems)),

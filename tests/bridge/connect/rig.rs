@@ -40,7 +40,7 @@ pub(crate) struct Connect {
 
 impl Connect {
     pub(crate) fn line(url: &str) -> CommandLine {
-        CommandLine::new("connect").switch(url).flag("--log-level", "trace")
+        CommandLine::new("connect").switch(url).flag("--log-level", "trace").flag("--token-store", "memory")
     }
 
     pub(crate) fn to(url: &str) -> Self {

@@ -47,8 +47,13 @@ const RETRY_AFTER_MAX: Duration = Duration::from_secs(10);
 /// And so many of them for one message.
 const RETRIES_MAX: usize = 3;
 
-/// How often one message may ask for more scopes (MCP, "Step-Up Authorization Flow").
-const STEP_UPS_MAX: usize = 3;
+/// How often one message may ask for another token: one that is renewed may be refused like the one before,
+/// and then the user can be asked, once.
+const RENEWALS_MAX: usize = 2;
+
+/// How often one message may have the user asked, for a sign-in or for more scopes (MCP, "Step-Up
+/// Authorization Flow").
+const ASKS_MAX: usize = 3;
 
 /// What is shown of an error page.
 const TEXT_MAX_BYTES: usize = 64 << 10;
@@ -139,6 +144,11 @@ impl Http {
         }
     }
 
+    /// Ends what goes on for tokens.
+    pub(crate) async fn close(&self) {
+        self.authority.close().await;
+    }
+
     /// Ends a session.
     ///
     /// # Errors
@@ -152,16 +162,16 @@ impl Http {
     /// Sends until the server neither asks for another token nor for patience.
     async fn send(&self, method: Method, headers: &HeaderMap, body: Bytes) -> Result<Response, Failure> {
         let mut token = self.authority.token().await?;
-        let (mut renewed, mut step_ups, mut retries) = (false, 0, 0);
+        let (mut renewals, mut asked, mut retries) = (0, 0, 0);
         loop {
             let response = self.connected(&method, headers, &body, token.as_ref()).await?;
             let status = response.status();
             let wanted = match status {
-                StatusCode::UNAUTHORIZED => !std::mem::replace(&mut renewed, true),
-                StatusCode::FORBIDDEN if lacks_scope(&response) => {
-                    step_ups += 1;
-                    step_ups <= STEP_UPS_MAX
+                StatusCode::UNAUTHORIZED => {
+                    renewals += 1;
+                    asked == 0 && renewals <= RENEWALS_MAX
                 }
+                StatusCode::FORBIDDEN if lacks_scope(&response) => asked < ASKS_MAX,
                 _ => false,
             };
             if wanted {
@@ -169,7 +179,9 @@ impl Http {
                 let challenges = challenges.filter_map(|value| value.to_str().ok().map(str::to_owned)).collect();
                 drop(response);
                 debug!(%status, "asking for another token");
-                token = Some(self.authority.refused(Refusal { status, challenges }, token.as_ref()).await?);
+                let granted = self.authority.refused(Refusal { status, challenges }, token.as_ref()).await?;
+                asked += usize::from(granted.by_user);
+                token = Some(granted.token);
                 continue;
             }
             match retry_after(&response).filter(|wait| *wait <= RETRY_AFTER_MAX) {
@@ -314,7 +326,7 @@ mod tests {
 
     use super::*;
     use crate::{
-        connect::authority::{Granted, Unauthorized},
+        connect::authority::{Grant, Granted, Unauthorized},
         sync::Locked as _,
     };
 
@@ -331,7 +343,10 @@ mod tests {
             let mut refusals = self.0.locked();
             assert_eq!(used.map(|used| used.expose().clone()), Some(format!("t{}", refusals.len())));
             refusals.push(refusal);
-            Box::pin(std::future::ready(Ok(Secret::new(format!("t{}", refusals.len())))))
+            // The first is a renewal, unless it is about scopes.
+            let by_user = refusals.len() > 1 || refusals[0].status == StatusCode::FORBIDDEN;
+            let token = Secret::new(format!("t{}", refusals.len()));
+            Box::pin(std::future::ready(Ok(Grant { token, by_user })))
         }
     }
 
@@ -367,7 +382,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_refused_token_is_renewed_once_and_scopes_are_added_three_times() {
+    async fn a_refused_token_is_replaced_at_most_twice_and_scopes_are_added_three_times() {
         const LACKS: &str = "403 Forbidden\r\nWWW-Authenticate: Bearer error=\"insufficient_scope\", scope=\"a\"";
         for (answers, is_good, expected) in [
             (&["202 Accepted"][..], true, &["t0"][..]),
@@ -376,7 +391,7 @@ mod tests {
                 true,
                 &["t0", "t1"],
             ),
-            (&["401 Unauthorized"], false, &["t0", "t1"]),
+            (&["401 Unauthorized"], false, &["t0", "t1", "t2"]),
             (&["401 Unauthorized", LACKS, LACKS, "202 Accepted"], true, &["t0", "t1", "t2", "t3"]),
             (&[LACKS], false, &["t0", "t1", "t2", "t3"]),
             (&["403 Forbidden"], false, &["t0"]),
