@@ -17,7 +17,7 @@ use crate::{
         raw::{CommandFlags, Flags},
         settings::{ALL, Kind, Setting, is_for_asking},
     },
-    connect::flags::ConnectFlags,
+    connect::flags::{ConnectFlags, LogoutFlags},
     install::{Install, Uninstall},
     scope::ScopeSet,
 };
@@ -65,6 +65,8 @@ pub enum Command {
     /// Takes what connect takes.
     #[command(next_line_help = true)]
     Login(ConnectFlags),
+    /// Revoke the tokens of a sign-in at a remote MCP server, and forget them
+    Logout(LogoutFlags),
     /// Add a remote server, or any command, to desktop clients
     ///
     /// With --connect, the entry runs this program, which brings the remote server to clients that only start commands.
@@ -101,6 +103,15 @@ pub struct DoctorFlags {
     /// A file with an access token, to see what only users see; or put the token into MCP_BRIDGE_TOKEN
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     pub token_file: Option<PathBuf>,
+    /// Sign in with a browser, look at what users see, and revoke the token again
+    #[arg(long, conflicts_with = "token_file")]
+    pub login: bool,
+    /// With --login: print the address to sign in at, and open no browser
+    #[arg(long, requires = "login")]
+    pub no_browser: bool,
+    /// With --login: the client id, if one was registered for you; a secret comes as for connect
+    #[arg(long, value_name = "ID", requires = "login")]
+    pub client_id: Option<String>,
     /// Also register each client dynamically, to try its redirect URIs; may leave registrations behind
     #[arg(long)]
     pub register: bool,
@@ -223,7 +234,7 @@ pub fn man(out: &mut impl Write) -> io::Result<()> {
 /// The flags of a command that are no settings.
 fn own_options(commands: &mut Roff, command: &ClapCommand) {
     // What is a setting has a place of its own; a local command has flags only.
-    let is_local = |command: &ClapCommand| ["connect", "login"].contains(&command.get_name());
+    let is_local = |command: &ClapCommand| ["connect", "login", "logout"].contains(&command.get_name());
     let is_setting = |arg: &Arg| ALL.iter().any(|setting| setting.key == arg.get_id().as_str());
     for arg in command.get_arguments().filter(|arg| is_local(command) || !is_setting(arg)) {
         let (Some(flag), Some(help)) = (arg.get_long(), arg.get_help()) else { continue };

@@ -3,13 +3,17 @@
 use std::{
     io::{self, IsTerminal as _, Write as _},
     process::ExitCode,
+    sync::Arc,
 };
 
 use clap::Parser as _;
 use mcp_bridge::{
     cli::{self, Cli, Command, DoctorFlags, PolicyCommand},
     config::{self, raw::Flags},
-    connect::{self, ConnectError, flags::ConnectFlags},
+    connect::{
+        self, ConnectError,
+        flags::{ConnectFlags, LogoutFlags},
+    },
     doctor,
     install::{self, InstallError},
     policy_commands::{self, Check},
@@ -37,6 +41,7 @@ fn main() -> ExitCode {
         Command::Policy { command } => policy(command),
         Command::Connect(flags) => connect(flags, connect::connect),
         Command::Login(flags) => connect(flags, connect::login),
+        Command::Logout(flags) => logout(&flags),
         Command::Doctor(flags) => examine(flags),
         Command::Install(arguments) => installed(install::install(&arguments)),
         Command::Uninstall(arguments) => installed(install::uninstall(&arguments)),
@@ -89,6 +94,16 @@ fn connect<F: Future<Output = Result<(), ConnectError>>>(
     ended.map(|()| ExitCode::SUCCESS).map_err(Into::into)
 }
 
+fn logout(flags: &LogoutFlags) -> anyhow::Result<ExitCode> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let ended = runtime.block_on(connect::logout(flags, |name| std::env::var(name).ok()));
+    // A thread may wait for a keyring that asks somebody who is not there.
+    runtime.shutdown_background();
+    let (text, may_work) = ended?;
+    print(|out| out.write_all(text.as_bytes()))?;
+    Ok(if may_work { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+}
+
 fn check_config(flags: &Flags) -> anyhow::Result<ExitCode> {
     match config::load(flags, std::env::vars_os()) {
         Ok(loaded) => {
@@ -138,8 +153,19 @@ fn examine(flags: DoctorFlags) -> anyhow::Result<ExitCode> {
     let found = doctor::token(flags.token_file.as_deref(), variable).and_then(|token| {
         let runtime =
             tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(doctor::DoctorError::Runtime)?;
-        let options = doctor::Options { url: flags.url, token, sign_in: None, register: flags.register };
-        runtime.block_on(doctor::examine(options))
+        let secret = connect::client_secret(|name| std::env::var(name).ok());
+        let secret = secret.map_err(doctor::DoctorError::Secret)?;
+        let browser = doctor::InBrowser::new(&flags.url, flags.client_id, secret, flags.no_browser);
+        let browser = flags.login.then(|| Arc::new(browser));
+        let sign_in = browser.clone().map(|browser| browser as Arc<dyn doctor::SignIn>);
+        let options = doctor::Options { url: flags.url, token, sign_in, register: flags.register };
+        runtime.block_on(async {
+            let report = doctor::examine(options).await;
+            if let Some(browser) = browser {
+                browser.end().await;
+            }
+            report
+        })
     });
     match found {
         Ok(report) => {

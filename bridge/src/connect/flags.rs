@@ -55,3 +55,17 @@ pub struct ConnectFlags {
     #[arg(long, value_name = "error|warn|info|debug|trace", default_value = "info", help_heading = "Operations")]
     pub log_level: LevelFilter,
 }
+
+/// The flags of `logout`.
+#[derive(Clone, Debug, Args)]
+pub struct LogoutFlags {
+    /// The server's MCP endpoint, as it was given to connect or login
+    #[arg(value_name = "URL")]
+    pub url: String,
+    /// Where the tokens are kept
+    #[arg(long, value_name = "PLACE", default_value = "keyring")]
+    pub token_store: StoreKind,
+    /// The name of the sign-in, where you have several with one server
+    #[arg(long, value_name = "NAME", default_value = mcp_calculator::login::Slot::DEFAULT_ACCOUNT)]
+    pub account: String,
+}

@@ -16,7 +16,7 @@ use std::{io, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use mcp_calculator::{
-    login::{prompt::plain, store::StoreError},
+    login::{ending::SignedOut, prompt::plain, store::StoreError},
     server::Era,
 };
 use tokio::{
@@ -26,9 +26,10 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
-pub use self::settings::{Problems, Settings};
+pub use self::settings::{Problems, Settings, VARIABLES, client_secret};
 use self::{
     authority::{Authority, Nobody},
+    flags::LogoutFlags,
     remote::{END_GRACE, Foreign, Link, http::Http, legacy::Legacy, modern::Modern},
     sign_in::SignedIn,
     stdio::Stdio,
@@ -60,6 +61,9 @@ pub enum ConnectError {
     /// Nobody is signed in.
     #[error("{0}")]
     SignIn(String),
+    /// Somebody is still signed in.
+    #[error(transparent)]
+    SignOut(StoreError),
     /// No TLS: usually a machine without trust roots.
     #[error("cannot set up TLS; install the ca-certificates package, or set SSL_CERT_FILE")]
     Tls(#[source] reqwest::Error),
@@ -114,6 +118,22 @@ pub async fn login(settings: Settings) -> Result<(), ConnectError> {
     let (who, issuer) = (plain(who), plain(&record.issuer));
     info!(who, issuer, scopes = plain(&record.scopes.join(" ")), "signed in");
     Ok(())
+}
+
+/// Revokes the tokens of a sign-in and forgets them; gives what to tell the user, and whether the tokens
+/// may still work somewhere.
+///
+/// # Errors
+/// [`ConnectError::SignOut`]
+pub async fn logout(
+    flags: &LogoutFlags,
+    variable: impl Fn(&str) -> Option<String>,
+) -> Result<(String, bool), ConnectError> {
+    Ok(match sign_in::sign_out(flags, settings::state_dir(variable)).await.map_err(ConnectError::SignOut)? {
+        SignedOut::Nobody => ("Not signed in there: nothing to do.\n".to_owned(), false),
+        SignedOut::Revoked => ("Signed out: the tokens are revoked and forgotten.\n".to_owned(), false),
+        SignedOut::Forgotten(why) => (format!("Signed out here, but the tokens are not revoked: {why}.\n"), true),
+    })
 }
 
 /// Who gives out tokens: nobody, where the user has given credentials in a header.

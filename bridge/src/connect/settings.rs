@@ -23,6 +23,15 @@ const OURS: [HeaderName; 7] = [
 
 const SECRET: &str = "MCP_BRIDGE_CLIENT_SECRET";
 const SECRET_FILE: &str = "MCP_BRIDGE_CLIENT_SECRET_FILE";
+const STATE_DIR: &str = "MCP_BRIDGE_STATE_DIR";
+
+/// The variables of the environment that are read here.
+pub const VARIABLES: [&str; 3] = [SECRET, SECRET_FILE, STATE_DIR];
+
+/// The folder for state, if it is not to be the platform's.
+pub(super) fn state_dir(variable: impl Fn(&str) -> Option<String>) -> Option<PathBuf> {
+    variable(STATE_DIR).filter(|text| !text.is_empty()).map(PathBuf::from)
+}
 
 /// What `connect` is to do.
 #[derive(Debug)]
@@ -91,7 +100,7 @@ impl Settings {
                 request_timeout: flags.request_timeout,
                 log_level: flags.log_level,
                 client_secret,
-                state_dir: variable("MCP_BRIDGE_STATE_DIR").filter(|text| !text.is_empty()).map(PathBuf::from),
+                state_dir: state_dir(&variable),
                 flags,
             }),
             _ => Err(Problems(problems)),
@@ -154,7 +163,11 @@ fn expanded(text: &str, variable: impl Fn(&str) -> Option<String>) -> Result<Str
     Ok(whole + rest)
 }
 
-fn client_secret(variable: impl Fn(&str) -> Option<String>) -> Result<Option<Secret<String>>, String> {
+/// The secret of a client that was registered by hand.
+///
+/// # Errors
+/// What is wrong with it, for people; never a part of it.
+pub fn client_secret(variable: impl Fn(&str) -> Option<String>) -> Result<Option<Secret<String>>, String> {
     match (variable(SECRET).filter(|text| !text.is_empty()), variable(SECRET_FILE)) {
         (Some(_), Some(_)) => Err(format!("{SECRET} and {SECRET_FILE} are both set; leave one out")),
         (Some(secret), None) => Ok(Some(Secret::new(secret))),

@@ -1,6 +1,6 @@
 //! Signing in at the remote server, when it asks for it.
 
-use std::{sync::Arc, time::Duration};
+use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use futures_util::future::BoxFuture;
 use http::StatusCode;
@@ -11,6 +11,7 @@ use mcp_calculator::{
         browser::BrowserMode,
         challenge::Challenge,
         discovery::Target,
+        ending::{self, SignedOut},
         fetch::FetcherOptions,
         flow::DEADLINE,
         registration::{ClientOptions, Registered},
@@ -27,12 +28,28 @@ use url::Url;
 use super::{
     Settings,
     authority::{Authority, Grant, Granted, Refusal, Unauthorized},
+    flags::LogoutFlags,
 };
 
 /// The service in the keyring, and the folder for state.
 const APPLICATION: &str = "mcp-bridge";
 /// How long the end waits for new tokens to be kept.
 const CLOSE_TIMEOUT: Duration = Duration::from_millis(500);
+
+/// Signs out where `flags` say; `state` is the folder for state, if it is not the platform's.
+///
+/// # Errors
+/// When the sign-in could not be forgotten.
+pub(super) async fn sign_out(flags: &LogoutFlags, state: Option<PathBuf>) -> Result<SignedOut, StoreError> {
+    let store = Store::open(flags.token_store, APPLICATION, state)?;
+    let slot = Slot { account: flags.account.clone(), server: Some(flags.url.clone()) };
+    // The endpoints were judged when the user signed in.
+    ending::sign_out(&store, &slot, &fetcher(true)).await
+}
+
+fn fetcher(allow_private_addresses: bool) -> FetcherOptions {
+    FetcherOptions { user_agent: concat!("mcp-bridge/", env!("CARGO_PKG_VERSION")).to_owned(), allow_private_addresses }
+}
 
 /// A sign-in at one server, used and made as the server wants it.
 #[derive(Clone)]
@@ -51,10 +68,7 @@ impl SignedIn {
     /// When the platform has no folder for what is kept.
     pub(super) fn new(settings: &Settings) -> Result<Self, StoreError> {
         let flags = &settings.flags;
-        let fetcher = FetcherOptions {
-            user_agent: concat!("mcp-bridge/", env!("CARGO_PKG_VERSION")).to_owned(),
-            allow_private_addresses: flags.allow_private_addresses,
-        };
+        let fetcher = fetcher(flags.allow_private_addresses);
         let registered = flags.client_id.clone();
         let client = ClientOptions {
             registered: registered.map(|id| Registered { id, secret: settings.client_secret.clone(), issuer: None }),

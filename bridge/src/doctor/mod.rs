@@ -11,6 +11,7 @@ mod address;
 mod challenge;
 mod checks;
 mod fetch;
+mod in_browser;
 mod judge;
 pub mod report;
 mod request;
@@ -27,14 +28,15 @@ use std::{
     io::{self, Read as _},
     path::{Path, PathBuf},
     pin::Pin,
+    sync::Arc,
     time::Duration,
 };
 
 use mcp_calculator::secret::Secret;
 use url::Url;
 
-pub use self::text::Style;
 use self::{fetch::Http, report::Report, walk::Walk};
+pub use self::{in_browser::InBrowser, text::Style};
 
 /// What a whole run may take, sign-in apart. The slowest honest server is done in half of that.
 const RUN_MAX: Duration = Duration::from_secs(60);
@@ -52,7 +54,7 @@ pub struct Options {
     /// A token for what only users get to see.
     pub token: Option<Secret<String>>,
     /// Signs in where there is no token.
-    pub sign_in: Option<Box<dyn SignIn>>,
+    pub sign_in: Option<Arc<dyn SignIn>>,
     /// Registers clients, to see whether their redirect URIs are accepted.
     pub register: bool,
 }
@@ -90,6 +92,9 @@ pub enum DoctorError {
         /// Why not. Never a part of the token.
         why: String,
     },
+    /// The secret of a registered client.
+    #[error("{0}")]
+    Secret(String),
     /// The asynchronous runtime.
     #[error("cannot start the asynchronous runtime")]
     Runtime(#[source] io::Error),
@@ -101,7 +106,7 @@ pub enum DoctorError {
 impl DoctorError {
     /// Whether other flags would help, and trying again would not.
     pub fn is_usage(&self) -> bool {
-        matches!(self, Self::Url { .. } | Self::Token { .. })
+        matches!(self, Self::Url { .. } | Self::Token { .. } | Self::Secret(_))
     }
 }
 

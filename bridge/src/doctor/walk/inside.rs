@@ -21,7 +21,7 @@ impl Walk {
             return skipped("there is a token already");
         }
         let Some(way) = &self.options.sign_in else {
-            return skipped("nobody was asked to sign in; a token in MCP_BRIDGE_TOKEN does as well");
+            return skipped("nobody was asked to sign in; --login does, and a token in MCP_BRIDGE_TOKEN does as well");
         };
         match way.sign_in(&self.url).await {
             Ok(token) => {
