@@ -207,7 +207,7 @@ impl SignIn for AtOnce {
 async fn who_signs_in_sees_the_tools() {
     let server = Scripted::start(|_, said, _| said);
     for (outcome, tools) in [(Ok(TOKEN), "pass"), (Err("the browser was closed"), "skipped")] {
-        let sign_in: Option<Box<dyn SignIn>> = Some(Box::new(AtOnce(outcome)));
+        let sign_in: Option<std::sync::Arc<dyn SignIn>> = Some(std::sync::Arc::new(AtOnce(outcome)));
         let options = Options { url: server.url(), token: None, sign_in, register: false };
         let report = examine(options).await.expect("a report").json();
         let report: Value = serde_json::from_str(&report).expect("JSON");
