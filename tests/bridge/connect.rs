@@ -503,6 +503,29 @@ fn headers_that_a_tool_wants_are_learnt_when_the_client_has_not_listed_it() {
 }
 
 #[test]
+fn an_error_of_the_first_request_makes_no_legacy_server_of_a_modern_one() {
+    let remote = Remote::start(|asked, answering| match asked.method() {
+        "server/discover" => {
+            let result = json!({ "resultType": "complete", "supportedVersions": [MODERN], "capabilities": {} });
+            answering.json(200, &[], &json!({ "jsonrpc": "2.0", "id": asked.body["id"], "result": result }));
+        }
+        "initialize" => answering.json(200, &[], &initialized(&asked.body["id"])),
+        _ => {
+            let error = json!({ "code": -32602, "message": "Unknown tool" });
+            answering.json(200, &[], &json!({ "jsonrpc": "2.0", "id": asked.body["id"], "error": error }));
+        }
+    });
+    let mut connect = Connect::to(&remote.url());
+    for id in 1..3 {
+        connect.send(&modern(id, "tools/call", json!({ "name": "none" })));
+        let answer = connect.next();
+        assert_eq!((&answer["id"], &answer["error"]["code"]), (&json!(id), &json!(-32602)));
+    }
+    connect.end();
+    assert!(remote.asked().iter().all(|asked| asked.method() != "initialize"));
+}
+
+#[test]
 fn a_subscription_survives_the_network_and_tells_of_the_gap() {
     let agreed = json!({ "toolsListChanged": true, "resourceSubscriptions": ["a:b"] });
     let remote = Remote::start(move |asked, answering| {
