@@ -8,6 +8,8 @@ use std::{
 
 use anyhow::Context as _;
 use clap::{CommandFactory as _, Parser, Subcommand};
+#[cfg(feature = "clients")]
+use mcp_calculator::clients::arguments::{Selection, Shown};
 use mcp_calculator::stdio::{self, Access};
 use tracing::level_filters::LevelFilter;
 use tracing_subscriber::{Layer as _, filter::Targets, layer::SubscriberExt as _, util::SubscriberInitExt as _};
@@ -18,7 +20,8 @@ use crate::account::{self, Account, Login, Logout, SignedIn, Whoami};
 /// The environment variable that says how much is logged.
 const LOG_VARIABLE: &str = "MCP_CALCULATOR_LOG";
 
-const EXAMPLE: &str = r#"Add it to a desktop client's configuration (Claude Desktop: claude_desktop_config.json):
+const EXAMPLE: &str = r#"Add it to a desktop client with `mcp-calculator install --client NAME`, or by hand (Claude Desktop:
+claude_desktop_config.json):
 
   {
     "mcpServers": {
@@ -43,6 +46,15 @@ Examples:
   mcp-calculator login --issuer https://auth.example.com --client-id calculator --device
 
 Exit codes: 0 signed in, 1 not signed in, 2 wrong command line";
+
+#[cfg(feature = "clients")]
+const INSTALL_EXAMPLES: &str = "Examples:
+  mcp-calculator install --list
+  mcp-calculator install --client claude-desktop --client cursor
+  mcp-calculator install --all --dry-run
+  mcp-calculator install --client vscode --project .
+
+Exit codes: 0 done or nothing to do, 1 a file could not be changed, 2 wrong command line";
 
 /// A calculator for MCP clients, on standard input and output.
 ///
@@ -74,6 +86,36 @@ enum Command {
     /// Revoke the tokens, and forget them
     #[cfg(feature = "login")]
     Logout(Logout),
+    /// Add the calculator to desktop clients
+    ///
+    /// Other entries, comments and the look of the file stay as they are, and the file as it was is kept beside it. An
+    /// entry that is there already is left alone; one that starts another copy of this program gets the new path.
+    #[cfg(feature = "clients")]
+    #[command(after_help = INSTALL_EXAMPLES)]
+    Install {
+        /// What the clients shall call it
+        #[arg(long, default_value = "calculator")]
+        name: String,
+        /// Which files.
+        #[command(flatten)]
+        selection: Selection,
+        /// What to show.
+        #[command(flatten)]
+        shown: Shown,
+    },
+    /// Remove the calculator from desktop clients
+    ///
+    /// Only an entry that starts this program is removed. All else in the file stays as it is, and the file as it was
+    /// is kept beside it.
+    #[cfg(feature = "clients")]
+    Uninstall {
+        /// What the clients call it
+        #[arg(long, default_value = "calculator")]
+        name: String,
+        /// Which files.
+        #[command(flatten)]
+        selection: Selection,
+    },
     /// Print a completion script for a shell
     Completions {
         /// The shell to complete for
@@ -97,6 +139,12 @@ impl Cli {
             Some(Command::Whoami(options)) => return account::whoami(&self.account, &options),
             #[cfg(feature = "login")]
             Some(Command::Logout(options)) => return signing(account::logout(&self.account, &options)),
+            #[cfg(feature = "clients")]
+            Some(Command::Install { name, selection, shown }) => {
+                return crate::install::install(&name, &selection, &shown);
+            }
+            #[cfg(feature = "clients")]
+            Some(Command::Uninstall { name, selection }) => return crate::install::uninstall(&name, &selection),
             Some(Command::Completions { shell }) => {
                 let mut script = Vec::new();
                 let mut command = Self::command();
@@ -104,13 +152,7 @@ impl Cli {
                 clap_complete::generate(shell, &mut command, name, &mut script);
                 print(&script)?;
             }
-            Some(Command::Man) => {
-                let mut page = Vec::new();
-                clap_mangen::Man::new(Self::command()).render(&mut page)?;
-                // The generator refers to a page per command; there is only this one.
-                let page = String::from_utf8(page)?;
-                print(page.replace("mcp\\-calculator\\-", "").replace("(1)\n", "\n").as_bytes())?;
-            }
+            Some(Command::Man) => print(man()?.as_bytes())?,
         }
         Ok(ExitCode::SUCCESS)
     }
@@ -128,6 +170,34 @@ impl Cli {
         }
         Ok(stdio::serve(access)?)
     }
+}
+
+/// The manual page, which has all commands: their options follow those of the program.
+fn man() -> anyhow::Result<String> {
+    let mut command = Cli::command();
+    command.build();
+    let mut page = Vec::new();
+    let main = clap_mangen::Man::new(command.clone());
+    main.render_title(&mut page)?;
+    main.render_name_section(&mut page)?;
+    main.render_synopsis_section(&mut page)?;
+    main.render_description_section(&mut page)?;
+    main.render_options_section(&mut page)?;
+    main.render_subcommands_section(&mut page)?;
+    let mut page = String::from_utf8(page)?;
+    let has_flags = |command: &&clap::Command| command.get_opts().next().is_some();
+    for subcommand in command.get_subcommands().filter(has_flags) {
+        let mut options = Vec::new();
+        clap_mangen::Man::new(subcommand.clone()).render_options_section(&mut options)?;
+        let heading = format!(".SH {} OPTIONS", subcommand.get_name().to_uppercase());
+        page += &String::from_utf8(options)?.replacen(".SH OPTIONS", &heading, 1);
+    }
+    let mut end = Vec::new();
+    main.render_extra_section(&mut end)?;
+    main.render_version_section(&mut end)?;
+    page += &String::from_utf8(end)?;
+    // The generator refers to a page per command; there is only this one.
+    Ok(page.replace("mcp\\-calculator\\-", "").replace("(1)\n", "\n"))
 }
 
 /// Runs what talks to an authorization server.

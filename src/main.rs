@@ -3,6 +3,8 @@
 #[cfg(feature = "login")]
 mod account;
 mod cli;
+#[cfg(feature = "clients")]
+mod install;
 
 use std::process::ExitCode;
 

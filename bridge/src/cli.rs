@@ -18,6 +18,7 @@ use crate::{
         settings::{ALL, Kind, Setting, is_for_asking},
     },
     connect::flags::ConnectFlags,
+    install::{Install, Uninstall},
     scope::ScopeSet,
 };
 
@@ -64,6 +65,24 @@ pub enum Command {
     /// Takes what connect takes.
     #[command(next_line_help = true)]
     Login(ConnectFlags),
+    /// Add a remote server, or any command, to desktop clients
+    ///
+    /// With --connect, the entry runs this program, which brings the remote server to clients that only start commands.
+    /// With --serve-command, the entry runs that command itself. Other entries, comments and the look of the file stay
+    /// as they are, and the file as it was is kept beside it.
+    #[command(after_help = INSTALL_EPILOGUE)]
+    Install(Install),
+    /// Remove such an entry from desktop clients
+    ///
+    /// An entry of another program is only removed with --force. The file as it was is kept beside it.
+    Uninstall(Uninstall),
+    /// Find out why a client does not connect to a server, this bridge or any other
+    ///
+    /// Walks the way of a real client from outside: name, TLS, the 401 and its challenge, metadata and identifiers byte
+    /// for byte, registration as Claude, ChatGPT, VS Code and Cursor do it, CORS, both eras, tools and streams. Says of
+    /// each step what was asked, what came back, whom it hurts and what to change. Takes a minute at most.
+    #[command(next_line_help = true, after_help = DOCTOR_EPILOGUE)]
+    Doctor(DoctorFlags),
     /// Print a completion script for a shell
     Completions {
         /// The shell
@@ -71,6 +90,29 @@ pub enum Command {
     },
     /// Print the manual page, in roff
     Man,
+}
+
+/// What to examine, and how far.
+#[derive(Debug, clap::Args)]
+pub struct DoctorFlags {
+    /// The server's URL, exactly as people type it into a client
+    #[arg(value_hint = ValueHint::Url)]
+    pub url: String,
+    /// A file with an access token, to see what only users see; or put the token into MCP_BRIDGE_TOKEN
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub token_file: Option<PathBuf>,
+    /// Also register each client dynamically, to try its redirect URIs; may leave registrations behind
+    #[arg(long)]
+    pub register: bool,
+    /// Print JSON, for programs
+    #[arg(long)]
+    pub json: bool,
+    /// Show questions and answers also where nothing is wrong
+    #[arg(long, conflicts_with = "json")]
+    pub verbose: bool,
+    /// Print words in place of signs; the default where the locale is not UTF-8
+    #[arg(long, conflicts_with = "json")]
+    pub ascii: bool,
 }
 
 /// What to do with policies.
@@ -155,17 +197,7 @@ pub fn man(out: &mut impl Write) -> io::Result<()> {
         }
         for (name, command) in described {
             commands.control("TP", []).text([bold(name)]).text([roman(about(command))]);
-            // What is a setting has a place of its own.
-            let is_setting = |arg: &Arg| ALL.iter().any(|setting| setting.key == arg.get_id().as_str());
-            for arg in command
-                .get_arguments()
-                .filter(|arg| ["connect", "login"].contains(&command.get_name()) || !is_setting(arg))
-            {
-                let (Some(flag), Some(help)) = (arg.get_long(), arg.get_help()) else { continue };
-                if flag != "help" && flag != "version" {
-                    commands.control("IP", []).text([bold(format!("--{flag}")), roman(format!(": {help}"))]);
-                }
-            }
+            own_options(&mut commands, command);
         }
     }
     let mut notes = Roff::new();
@@ -186,6 +218,19 @@ pub fn man(out: &mut impl Write) -> io::Result<()> {
     commands.to_writer(out)?;
     clap_mangen::Man::new(serve).render_options_section(out)?;
     notes.to_writer(out)
+}
+
+/// The flags of a command that are no settings.
+fn own_options(commands: &mut Roff, command: &ClapCommand) {
+    // What is a setting has a place of its own; `connect` and `login` have flags only.
+    let is_setting = |arg: &Arg| ALL.iter().any(|setting| setting.key == arg.get_id().as_str());
+    let has_flags_only = ["connect", "login"].contains(&command.get_name());
+    for arg in command.get_arguments().filter(|arg| has_flags_only || !is_setting(arg)) {
+        let (Some(flag), Some(help)) = (arg.get_long(), arg.get_help()) else { continue };
+        if flag != "help" && flag != "version" {
+            commands.control("IP", []).text([bold(format!("--{flag}")), roman(format!(": {help}"))]);
+        }
+    }
 }
 
 const NOTES: &str = "\
@@ -234,6 +279,25 @@ Examples:
   mcp-bridge connect https://example.com/mcp --no-browser --token-store file
 
 Exit codes: 0 done, 1 it could not start, 2 wrong flags.";
+
+const INSTALL_EPILOGUE: &str = "\
+Examples:
+  mcp-bridge install --client claude-desktop --connect https://mcp.example.com/mcp
+  mcp-bridge install --all --name everything --serve-command npx -y @modelcontextprotocol/server-everything
+  mcp-bridge install --client codex --connect https://mcp.example.com/mcp --print
+
+Exit codes: 0 done or nothing to do, 1 a file could not be changed, 2 wrong command line.";
+
+const DOCTOR_EPILOGUE: &str = "\
+Examples:
+  mcp-bridge doctor https://mcp.example.com/mcp
+  MCP_BRIDGE_TOKEN=... mcp-bridge doctor --verbose https://mcp.example.com/mcp
+
+The token is sent to the origin of the URL and nowhere else. It comes from MCP_BRIDGE_TOKEN, from
+the file that MCP_BRIDGE_TOKEN_FILE names, or from --token-file, never from a flag. Proxies come
+from HTTPS_PROXY, HTTP_PROXY and NO_PROXY.
+
+Exit codes: 0 clients can connect, perhaps with warnings; 1 something fails; 2 wrong flags or URL.";
 
 const POLICY_INIT_EPILOGUE: &str = "\
 Examples:
@@ -392,6 +456,9 @@ mod tests {
             help(&["check-config"]).split("Listening:").next().expect("a part")
         );
         insta::assert_snapshot!("help_connect", help(&["connect"]));
+        insta::assert_snapshot!("help_doctor", help(&["doctor"]));
+        insta::assert_snapshot!("help_install", help(&["install"]));
+        insta::assert_snapshot!("help_uninstall", help(&["uninstall"]));
         insta::assert_snapshot!("help_policy", help(&["policy"]));
         insta::assert_snapshot!("help_policy_init", help(&["policy", "init"]));
         insta::assert_snapshot!(

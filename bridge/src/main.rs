@@ -1,18 +1,21 @@
 //! `mcp-bridge`: the command line.
 
 use std::{
-    io::{self, Write as _},
+    io::{self, IsTerminal as _, Write as _},
     process::ExitCode,
 };
 
 use clap::Parser as _;
 use mcp_bridge::{
-    cli::{self, Cli, Command, PolicyCommand},
+    cli::{self, Cli, Command, DoctorFlags, PolicyCommand},
     config::{self, raw::Flags},
     connect::{self, ConnectError, flags::ConnectFlags},
+    doctor,
+    install::{self, InstallError},
     policy_commands::{self, Check},
     serve,
 };
+use mcp_calculator::clients::command::Exit;
 
 /// Wrong flags or settings; clap uses the same.
 const USAGE: u8 = 2;
@@ -34,6 +37,9 @@ fn main() -> ExitCode {
         Command::Policy { command } => policy(command),
         Command::Connect(flags) => connect(flags, connect::connect),
         Command::Login(flags) => connect(flags, connect::login),
+        Command::Doctor(flags) => examine(flags),
+        Command::Install(arguments) => installed(install::install(&arguments)),
+        Command::Uninstall(arguments) => installed(install::uninstall(&arguments)),
         Command::Completions { shell } => print(|out| cli::completions(shell, out)),
         Command::Man => print(cli::man),
     };
@@ -114,6 +120,46 @@ fn policy(command: PolicyCommand) -> anyhow::Result<ExitCode> {
         Ok(text) => print(|out| out.write_all(text.as_bytes())),
         Err(error) if error.is_setting() => {
             complain(&format!("{:#}", anyhow::Error::from(error)));
+            Ok(ExitCode::from(USAGE))
+        }
+        Err(error) => Err(error.into()),
+    }
+}
+
+fn examine(flags: DoctorFlags) -> anyhow::Result<ExitCode> {
+    let variable = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty());
+    let style = doctor::Style {
+        ascii: flags.ascii || !doctor::is_utf8(variable),
+        colours: io::stdout().is_terminal()
+            && variable("NO_COLOR").is_none()
+            && variable("TERM").is_none_or(|terminal| terminal != "dumb"),
+        verbose: flags.verbose,
+    };
+    let found = doctor::token(flags.token_file.as_deref(), variable).and_then(|token| {
+        let runtime =
+            tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(doctor::DoctorError::Runtime)?;
+        let options = doctor::Options { url: flags.url, token, sign_in: None, register: flags.register };
+        runtime.block_on(doctor::examine(options))
+    });
+    match found {
+        Ok(report) => {
+            let text = if flags.json { report.json() } else { report.text(style) };
+            print(|out| out.write_all(text.as_bytes()))?;
+            Ok(if report.has_failed() { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+        }
+        Err(error) if error.is_usage() => {
+            complain(&format!("{:#}", anyhow::Error::from(error)));
+            Ok(ExitCode::from(USAGE))
+        }
+        Err(error) => Err(error.into()),
+    }
+}
+
+fn installed(ended: Result<Exit, InstallError>) -> anyhow::Result<ExitCode> {
+    match ended {
+        Ok(exit) => Ok(ExitCode::from(exit.code())),
+        Err(error) if error.is_setting() => {
+            complain(&error.to_string());
             Ok(ExitCode::from(USAGE))
         }
         Err(error) => Err(error.into()),

@@ -217,7 +217,7 @@ fn open_bridge() -> Bridge {
 }
 
 /// `oidc-provider` on a loopback port; it is killed with the value.
-struct AuthorizationServer {
+pub(crate) struct AuthorizationServer {
     issuer: String,
     introspection_url: String,
     client_id: String,
@@ -226,7 +226,7 @@ struct AuthorizationServer {
 
 impl AuthorizationServer {
     /// One whose access tokens are opaque.
-    fn start() -> Self {
+    pub(crate) fn start() -> Self {
         Self::with_tokens("opaque")
     }
 
@@ -255,7 +255,7 @@ impl AuthorizationServer {
         self.command_line(cache).spawn()
     }
 
-    fn command_line(&self, cache: &str) -> CommandLine {
+    pub(crate) fn command_line(&self, cache: &str) -> CommandLine {
         CommandLine::serve()
             .flag("--auth", "introspection")
             .flag("--issuer", &self.issuer)
@@ -266,7 +266,7 @@ impl AuthorizationServer {
     }
 
     /// An access token for `bridge` with every scope.
-    fn token_for(&self, bridge: &Bridge) -> String {
+    pub(crate) fn token_for(&self, bridge: &Bridge) -> String {
         let signed_in = run(node("oauth-token.mjs").args([bridge.url(), &self.issuer, ALL_SCOPES]));
         signed_in["access_token"].as_str().expect("an access token").to_owned()
     }

@@ -43,7 +43,8 @@ fn the_manual_page_says_what_help_says() {
     let page = printed(&["man"]);
     assert!(page.contains(".TH mcp-calculator 1"), "{page}");
     assert!(!page.contains("(1)"), "there are no other pages: {page}");
-    for text in ["mcpServers", "MCP_CALCULATOR_LOG", "completions", "Exit codes"] {
+    assert!(page.contains(".SH INSTALL OPTIONS") && page.contains("dry\\-run"), "{page}");
+    for text in ["mcpServers", "MCP_CALCULATOR_LOG", "completions", "install", "Exit codes"] {
         assert!(page.contains(text) && printed(&["--help"]).contains(text), "{text}");
     }
 }

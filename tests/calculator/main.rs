@@ -6,6 +6,7 @@ mod driver;
 mod arbitrary_input;
 mod command_line;
 mod errors;
+mod install;
 mod interop;
 #[cfg(all(target_os = "linux", feature = "login"))]
 mod keyring;

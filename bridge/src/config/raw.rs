@@ -113,7 +113,8 @@ impl Raw {
         if propelauth.is_none() && setting.is_none() {
             let value = value.to_string_lossy();
             // A bridge may itself be a child of a bridge.
-            let foreign = CHILD_VARIABLES.contains(&name) || is_service_link(name, &value);
+            let foreign =
+                CHILD_VARIABLES.contains(&name) || DOCTOR_VARIABLES.contains(&name) || is_service_link(name, &value);
             if name.starts_with(VARIABLE_PREFIX) && !foreign {
                 let names = ALL.iter().filter(|setting| setting.has_variable()).map(|setting| setting.variable());
                 problems.push(Problem::at(source, format!("not a setting; {}", did_you_mean(name, names))));
@@ -141,6 +142,9 @@ impl Raw {
         }
     }
 }
+
+/// Read by `mcp-bridge doctor`; whoever has exported them can serve all the same.
+const DOCTOR_VARIABLES: [&str; 2] = ["MCP_BRIDGE_TOKEN", "MCP_BRIDGE_TOKEN_FILE"];
 
 /// Whether Kubernetes may have set this variable, because a service's name begins with
 /// `mcp-bridge` (`MCP_BRIDGE_SERVICE_HOST`, `MCP_BRIDGE_PORT_8808_TCP_ADDR`, …).
