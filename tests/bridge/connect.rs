@@ -68,6 +68,8 @@ fn a_session_is_named_in_every_request_and_ended_by_the_last() {
     connect.shake_hands();
     connect.send(&call(2, "t"));
     assert_eq!(connect.next(), result(&json!(2)));
+    // It is asked for beside the others, and must not be taken for the last.
+    remote.wait_for(|asked| asked.http == "GET");
     connect.end();
     let asked = remote.asked();
     assert_eq!(asked[0].header("mcp-session-id"), None);
