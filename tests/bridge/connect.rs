@@ -68,6 +68,8 @@ fn a_session_is_named_in_every_request_and_ended_by_the_last() {
     connect.shake_hands();
     connect.send(&call(2, "t"));
     assert_eq!(connect.next(), result(&json!(2)));
+    // It is asked for beside the others, and must not be taken for the last.
+    remote.wait_for(|asked| asked.http == "GET");
     connect.end();
     let asked = remote.asked();
     assert_eq!(asked[0].header("mcp-session-id"), None);
@@ -500,6 +502,29 @@ fn headers_that_a_tool_wants_are_learnt_when_the_client_has_not_listed_it() {
     let asked = remote.asked();
     assert_eq!(asked.iter().filter(|asked| asked.method() == "tools/call").count(), 3);
     assert!(asked.iter().all(|asked| asked.body["params"]["_meta"] == meta()));
+}
+
+#[test]
+fn an_error_of_the_first_request_makes_no_legacy_server_of_a_modern_one() {
+    let remote = Remote::start(|asked, answering| match asked.method() {
+        "server/discover" => {
+            let result = json!({ "resultType": "complete", "supportedVersions": [MODERN], "capabilities": {} });
+            answering.json(200, &[], &json!({ "jsonrpc": "2.0", "id": asked.body["id"], "result": result }));
+        }
+        "initialize" => answering.json(200, &[], &initialized(&asked.body["id"])),
+        _ => {
+            let error = json!({ "code": -32602, "message": "Unknown tool" });
+            answering.json(200, &[], &json!({ "jsonrpc": "2.0", "id": asked.body["id"], "error": error }));
+        }
+    });
+    let mut connect = Connect::to(&remote.url());
+    for id in 1..3 {
+        connect.send(&modern(id, "tools/call", json!({ "name": "none" })));
+        let answer = connect.next();
+        assert_eq!((&answer["id"], &answer["error"]["code"]), (&json!(id), &json!(-32602)));
+    }
+    connect.end();
+    assert!(remote.asked().iter().all(|asked| asked.method() != "initialize"));
 }
 
 #[test]

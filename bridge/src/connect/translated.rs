@@ -43,12 +43,13 @@ const IDLE: Duration = Duration::from_secs(100 * 24 * 60 * 60);
 /// How long the end of all sessions may take.
 const END_TIMEOUT: Duration = Duration::from_millis(1200);
 
-/// Whether the server answers in the era that is not the client's.
+/// Whether the server answers in the era that is not the client's, and not in that.
 pub(super) async fn is_possible(link: &Link, client: Era) -> bool {
     let asked = async {
         match client {
             Era::Legacy => Modern::new(link.clone()).answers().await,
-            Era::Modern => Legacy::new(link.clone()).answers().await,
+            // An error of the first request may be about that request alone.
+            Era::Modern => !Modern::new(link.clone()).answers().await && Legacy::new(link.clone()).answers().await,
         }
     };
     timeout(PROBE_TIMEOUT, asked).await.unwrap_or(false)

@@ -214,9 +214,9 @@ impl Inner {
                 Err(Failure::Refused(refused)) if refused.code == HEADER_MISMATCH && request.method == "tools/call" => {
                     // The tool may want headers that we have not heard of: the client has not listed
                     // it, or it has changed. Nothing has run.
-                    self.list_tools(&request.params).await?;
+                    let listed = self.list_tools(&request.params).await;
                     let anew = headers::of_request(request, &self.tools.headers());
-                    if anew == headers {
+                    if listed.is_err() || anew == headers {
                         return Err(Failure::Refused(refused));
                     }
                     self.ask(ticket, request, &anew, line, verdict).await
