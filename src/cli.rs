@@ -83,9 +83,13 @@ enum Command {
     #[command(after_help = LOGIN_EXAMPLES)]
     Login(Login),
     /// Show who is signed in, where, and what was granted
+    ///
+    /// Asks neither the keyring nor the network. Exit codes: 0 somebody is signed in, 1 nobody is.
     #[cfg(feature = "login")]
     Whoami(Whoami),
     /// Revoke the tokens, and forget them
+    ///
+    /// What cannot be revoked is forgotten all the same. Exit codes: 0 signed out, 1 not revoked or not forgotten.
     #[cfg(feature = "login")]
     Logout(Logout),
     /// Add the calculator to desktop clients
