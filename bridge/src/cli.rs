@@ -17,6 +17,7 @@ use crate::{
         raw::{CommandFlags, Flags},
         settings::{ALL, Kind, Setting, is_for_asking},
     },
+    connect::flags::{ConnectFlags, LogoutFlags},
     install::{Install, Uninstall},
     scope::ScopeSet,
 };
@@ -52,6 +53,20 @@ pub enum Command {
         #[command(subcommand)]
         command: PolicyCommand,
     },
+    /// Bring a remote MCP server to a client that speaks stdio only
+    ///
+    /// Speaks MCP on standard input and output, and relays it to the streamable HTTP server at URL. Proxies are those of
+    /// the environment (HTTPS_PROXY, NO_PROXY); redirects are not followed.
+    #[command(next_line_help = true, after_help = CONNECT_EPILOGUE)]
+    Connect(ConnectFlags),
+    /// Sign in at a remote MCP server, for later runs of connect
+    ///
+    /// connect does that by itself when the server asks for it; this is for doing it ahead, or again after it failed.
+    /// Takes what connect takes.
+    #[command(next_line_help = true)]
+    Login(ConnectFlags),
+    /// Revoke the tokens of a sign-in at a remote MCP server, and forget them
+    Logout(LogoutFlags),
     /// Add a remote server, or any command, to desktop clients
     ///
     /// With --connect, the entry runs this program, which brings the remote server to clients that only start commands.
@@ -63,6 +78,13 @@ pub enum Command {
     ///
     /// An entry of another program is only removed with --force. The file as it was is kept beside it.
     Uninstall(Uninstall),
+    /// Find out why a client does not connect to a server, this bridge or any other
+    ///
+    /// Walks the way of a real client from outside: name, TLS, the 401 and its challenge, metadata and identifiers byte
+    /// for byte, registration as Claude, ChatGPT, VS Code and Cursor do it, CORS, both eras, tools and streams. Says of
+    /// each step what was asked, what came back, whom it hurts and what to change. Takes a minute at most.
+    #[command(next_line_help = true, after_help = DOCTOR_EPILOGUE)]
+    Doctor(DoctorFlags),
     /// Print a completion script for a shell
     Completions {
         /// The shell
@@ -70,6 +92,38 @@ pub enum Command {
     },
     /// Print the manual page, in roff
     Man,
+}
+
+/// What to examine, and how far.
+#[derive(Debug, clap::Args)]
+pub struct DoctorFlags {
+    /// The server's URL, exactly as people type it into a client
+    #[arg(value_hint = ValueHint::Url)]
+    pub url: String,
+    /// A file with an access token, to see what only users see; or put the token into MCP_BRIDGE_TOKEN
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub token_file: Option<PathBuf>,
+    /// Sign in with a browser, look at what users see, and revoke the token again
+    #[arg(long, conflicts_with = "token_file")]
+    pub login: bool,
+    /// With --login: print the address to sign in at, and open no browser
+    #[arg(long, requires = "login")]
+    pub no_browser: bool,
+    /// With --login: the client id, if one was registered for you; a secret comes as for connect
+    #[arg(long, value_name = "ID", requires = "login")]
+    pub client_id: Option<String>,
+    /// Also register each client dynamically, to try its redirect URIs; may leave registrations behind
+    #[arg(long)]
+    pub register: bool,
+    /// Print JSON, for programs
+    #[arg(long)]
+    pub json: bool,
+    /// Show questions and answers also where nothing is wrong
+    #[arg(long, conflicts_with = "json")]
+    pub verbose: bool,
+    /// Print words in place of signs; the default where the locale is not UTF-8
+    #[arg(long, conflicts_with = "json")]
+    pub ascii: bool,
 }
 
 /// What to do with policies.
@@ -145,19 +199,21 @@ pub fn man(out: &mut impl Write) -> io::Result<()> {
             command.get_long_about().or(command.get_about()).map(ToString::to_string).unwrap_or_default()
         };
         let inner = || subcommand.get_subcommands().filter(|inner| inner.get_name() != "help");
+        let mut described = Vec::new();
         if inner().next().is_none() {
-            commands.control("TP", []).text([bold(subcommand.get_name())]).text([roman(about(subcommand))]);
-            own_options(&mut commands, subcommand);
+            described.push((subcommand.get_name().to_owned(), subcommand));
         }
         for inner in inner().filter(|_| subcommand.get_name() != "help") {
-            let name = format!("{} {}", subcommand.get_name(), inner.get_name());
-            commands.control("TP", []).text([bold(name)]).text([roman(about(inner))]);
-            own_options(&mut commands, inner);
+            described.push((format!("{} {}", subcommand.get_name(), inner.get_name()), inner));
+        }
+        for (name, command) in described {
+            commands.control("TP", []).text([bold(name)]).text([roman(about(command))]);
+            own_options(&mut commands, command);
         }
     }
     let mut notes = Roff::new();
     notes.control("SH", ["SETTINGS"]);
-    for paragraph in NOTES.split("\n\n") {
+    for paragraph in NOTES.split("\n\n").chain([CONNECT_ENVIRONMENT]) {
         notes.control("PP", []).text([roman(paragraph)]);
     }
     // The page indents by itself.
@@ -177,7 +233,10 @@ pub fn man(out: &mut impl Write) -> io::Result<()> {
 
 /// The flags of a command that are no settings.
 fn own_options(commands: &mut Roff, command: &ClapCommand) {
-    for arg in command.get_arguments().filter(|arg| !ALL.iter().any(|setting| setting.key == arg.get_id().as_str())) {
+    // What is a setting has a place of its own; a local command has flags only.
+    let is_local = |command: &ClapCommand| ["connect", "login", "logout"].contains(&command.get_name());
+    let is_setting = |arg: &Arg| ALL.iter().any(|setting| setting.key == arg.get_id().as_str());
+    for arg in command.get_arguments().filter(|arg| is_local(command) || !is_setting(arg)) {
         let (Some(flag), Some(help)) = (arg.get_long(), arg.get_help()) else { continue };
         if flag != "help" && flag != "version" {
             commands.control("IP", []).text([bold(format!("--{flag}")), roman(format!(": {help}"))]);
@@ -199,6 +258,12 @@ The client secret comes from MCP_BRIDGE_INTROSPECTION_CLIENT_SECRET or from a fi
 flag. PROPELAUTH_AUTH_URL, PROPELAUTH_INTROSPECTION_CLIENT_ID and
 PROPELAUTH_INTROSPECTION_CLIENT_SECRET together are enough to start.";
 
+/// What `connect` and `login` take from the environment.
+const CONNECT_ENVIRONMENT: &str = "\
+connect and login take the secret of --client-id from MCP_BRIDGE_CLIENT_SECRET, or from the file that
+MCP_BRIDGE_CLIENT_SECRET_FILE names, and proxies from HTTPS_PROXY, HTTP_PROXY and NO_PROXY. What they
+remember is in MCP_BRIDGE_STATE_DIR, or else in the platform's folder for state.";
+
 const EXAMPLES: &str = "  Try it on this machine, without authorization:
     mcp-bridge serve --auth none
     mcp-bridge serve --auth none -- npx -y @modelcontextprotocol/server-everything
@@ -218,6 +283,14 @@ const EXAMPLES: &str = "  Try it on this machine, without authorization:
 
 const EXIT_CODES: &str = "0 done, 1 failed while running, 2 wrong flags or settings.";
 
+const CONNECT_EPILOGUE: &str = "\
+Examples:
+  mcp-bridge connect https://example.com/mcp
+  mcp-bridge connect https://example.com/mcp --header 'Authorization: Bearer ${API_TOKEN}'
+  mcp-bridge connect https://example.com/mcp --no-browser --token-store file
+
+Exit codes: 0 done, 1 it could not start, 2 wrong flags.";
+
 const INSTALL_EPILOGUE: &str = "\
 Examples:
   mcp-bridge install --client claude-desktop --connect https://mcp.example.com/mcp
@@ -225,6 +298,17 @@ Examples:
   mcp-bridge install --client codex --connect https://mcp.example.com/mcp --print
 
 Exit codes: 0 done or nothing to do, 1 a file could not be changed, 2 wrong command line.";
+
+const DOCTOR_EPILOGUE: &str = "\
+Examples:
+  mcp-bridge doctor https://mcp.example.com/mcp
+  MCP_BRIDGE_TOKEN=... mcp-bridge doctor --verbose https://mcp.example.com/mcp
+
+The token is sent to the origin of the URL and nowhere else. It comes from MCP_BRIDGE_TOKEN, from
+the file that MCP_BRIDGE_TOKEN_FILE names, or from --token-file, never from a flag. Proxies come
+from HTTPS_PROXY, HTTP_PROXY and NO_PROXY.
+
+Exit codes: 0 clients can connect, perhaps with warnings; 1 something fails; 2 wrong flags or URL.";
 
 const POLICY_INIT_EPILOGUE: &str = "\
 Examples:
@@ -382,6 +466,8 @@ mod tests {
             "help_check_config",
             help(&["check-config"]).split("Listening:").next().expect("a part")
         );
+        insta::assert_snapshot!("help_connect", help(&["connect"]));
+        insta::assert_snapshot!("help_doctor", help(&["doctor"]));
         insta::assert_snapshot!("help_install", help(&["install"]));
         insta::assert_snapshot!("help_uninstall", help(&["uninstall"]));
         insta::assert_snapshot!("help_policy", help(&["policy"]));
@@ -416,6 +502,7 @@ mod tests {
         assert!(page.starts_with(".ie"), "{page}");
         assert!(page.contains("MCP_BRIDGE_INTROSPECTION_CACHE"), "{page}");
         assert!(page.contains("policy init") && page.contains("policy check") && page.contains("scopes"), "{page}");
+        assert!(page.contains("insecure\\-http") && page.contains("MCP_BRIDGE_CLIENT_SECRET"), "{page}");
         assert!(page.contains(".SH LIMITS") && page.contains(".SH EXAMPLES"), "{page}");
     }
 }

@@ -112,7 +112,7 @@ impl<'h> Mirror<'h> {
 }
 
 /// Whether `Mcp-Name` is required for `method`.
-fn is_named(method: &str) -> bool {
+pub(crate) fn is_named(method: &str) -> bool {
     matches!(method, "tools/call" | "prompts/get" | "resources/read")
 }
 
@@ -138,6 +138,18 @@ pub(crate) fn decoded<'h>(name: &str, value: &'h str) -> Result<Cow<'h, str>, En
     let text = STANDARD.decode(encoded).ok().and_then(|bytes| String::from_utf8(bytes).ok());
     text.map(Cow::Owned)
         .ok_or_else(|| EnvelopeError::HeaderMismatch(format!("the header {name} is not base64 of UTF-8 text")))
+}
+
+/// `text` as a header's value: with the base64 sentinel where plain text would not arrive as it is, or
+/// would be taken for a sentinel ("Value Encoding").
+pub(crate) fn encoded(text: &str) -> Cow<'_, str> {
+    let plain = text.bytes().all(|byte| matches!(byte, 0x20..=0x7e));
+    let is_trimmed = !text.starts_with(' ') && !text.ends_with(' ');
+    let looks_encoded = text.starts_with("=?base64?") && text.ends_with("?=");
+    if plain && is_trimmed && !looks_encoded {
+        return Cow::Borrowed(text);
+    }
+    Cow::Owned(format!("=?base64?{}?=", STANDARD.encode(text)))
 }
 
 fn mismatch(name: &str, header: &str, body: &str) -> EnvelopeError {
@@ -308,6 +320,15 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn what_is_encoded_is_decoded_to_the_same(text in "(=\\?base64\\?)?[ a-z\t\n\u{e4}]{0,9}(\\?=)?") {
+            let value = encoded(&text);
+            prop_assert_eq!(value.trim(), &*value);
+            prop_assert!(value.bytes().all(|byte| matches!(byte, 0x20..=0x7e)));
+            let text_again = decoded("Mcp-Name", &value).expect("our own encoding");
+            prop_assert_eq!(text_again, text.as_str());
+        }
+
         #[test]
         fn no_headers_panic(
             headers in proptest::array::uniform3(proptest::collection::vec(proptest::collection::vec(any::<u8>(), 0..40), 0..3)),

@@ -3,7 +3,9 @@
 pub mod backend;
 pub mod cli;
 pub mod config;
+pub mod connect;
 mod deadline;
+pub mod doctor;
 pub mod edit;
 pub mod era;
 pub mod http;

@@ -1,14 +1,20 @@
 //! `mcp-bridge`: the command line.
 
 use std::{
-    io::{self, Write as _},
+    io::{self, IsTerminal as _, Write as _},
     process::ExitCode,
+    sync::Arc,
 };
 
 use clap::Parser as _;
 use mcp_bridge::{
-    cli::{self, Cli, Command, PolicyCommand},
+    cli::{self, Cli, Command, DoctorFlags, PolicyCommand},
     config::{self, raw::Flags},
+    connect::{
+        self, ConnectError,
+        flags::{ConnectFlags, LogoutFlags},
+    },
+    doctor,
     install::{self, InstallError},
     policy_commands::{self, Check},
     serve,
@@ -33,6 +39,10 @@ fn main() -> ExitCode {
         Command::Serve(flags) => run(&flags),
         Command::CheckConfig(flags) => check_config(&flags),
         Command::Policy { command } => policy(command),
+        Command::Connect(flags) => connect(flags, connect::connect),
+        Command::Login(flags) => connect(flags, connect::login),
+        Command::Logout(flags) => logout(&flags),
+        Command::Doctor(flags) => examine(flags),
         Command::Install(arguments) => installed(install::install(&arguments)),
         Command::Uninstall(arguments) => installed(install::uninstall(&arguments)),
         Command::Completions { shell } => print(|out| cli::completions(shell, out)),
@@ -66,6 +76,34 @@ fn run(flags: &Flags) -> anyhow::Result<ExitCode> {
     }
 }
 
+fn connect<F: Future<Output = Result<(), ConnectError>>>(
+    flags: ConnectFlags,
+    run: impl FnOnce(connect::Settings) -> F,
+) -> anyhow::Result<ExitCode> {
+    let settings = match connect::Settings::new(flags, |name| std::env::var(name).ok()) {
+        Ok(settings) => settings,
+        Err(problems) => {
+            complain(&problems.to_string());
+            return Ok(ExitCode::from(USAGE));
+        }
+    };
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let ended = runtime.block_on(run(settings));
+    // A thread of the runtime may sit in a read of standard input that nothing can interrupt.
+    runtime.shutdown_background();
+    ended.map(|()| ExitCode::SUCCESS).map_err(Into::into)
+}
+
+fn logout(flags: &LogoutFlags) -> anyhow::Result<ExitCode> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let ended = runtime.block_on(connect::logout(flags, |name| std::env::var(name).ok()));
+    // A thread may wait for a keyring that asks somebody who is not there.
+    runtime.shutdown_background();
+    let (text, may_work) = ended?;
+    print(|out| out.write_all(text.as_bytes()))?;
+    Ok(if may_work { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+}
+
 fn check_config(flags: &Flags) -> anyhow::Result<ExitCode> {
     match config::load(flags, std::env::vars_os()) {
         Ok(loaded) => {
@@ -96,6 +134,46 @@ fn policy(command: PolicyCommand) -> anyhow::Result<ExitCode> {
     match text {
         Ok(text) => print(|out| out.write_all(text.as_bytes())),
         Err(error) if error.is_setting() => {
+            complain(&format!("{:#}", anyhow::Error::from(error)));
+            Ok(ExitCode::from(USAGE))
+        }
+        Err(error) => Err(error.into()),
+    }
+}
+
+fn examine(flags: DoctorFlags) -> anyhow::Result<ExitCode> {
+    let variable = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty());
+    let style = doctor::Style {
+        ascii: flags.ascii || !doctor::is_utf8(variable),
+        colours: io::stdout().is_terminal()
+            && variable("NO_COLOR").is_none()
+            && variable("TERM").is_none_or(|terminal| terminal != "dumb"),
+        verbose: flags.verbose,
+    };
+    let found = doctor::token(flags.token_file.as_deref(), variable).and_then(|token| {
+        let runtime =
+            tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(doctor::DoctorError::Runtime)?;
+        let secret = connect::client_secret(|name| std::env::var(name).ok());
+        let secret = secret.map_err(doctor::DoctorError::Secret)?;
+        let browser = doctor::InBrowser::new(&flags.url, flags.client_id, secret, flags.no_browser);
+        let browser = flags.login.then(|| Arc::new(browser));
+        let sign_in = browser.clone().map(|browser| browser as Arc<dyn doctor::SignIn>);
+        let options = doctor::Options { url: flags.url, token, sign_in, register: flags.register };
+        runtime.block_on(async {
+            let report = doctor::examine(options).await;
+            if let Some(browser) = browser {
+                browser.end().await;
+            }
+            report
+        })
+    });
+    match found {
+        Ok(report) => {
+            let text = if flags.json { report.json() } else { report.text(style) };
+            print(|out| out.write_all(text.as_bytes()))?;
+            Ok(if report.has_failed() { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+        }
+        Err(error) if error.is_usage() => {
             complain(&format!("{:#}", anyhow::Error::from(error)));
             Ok(ExitCode::from(USAGE))
         }

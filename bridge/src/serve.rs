@@ -290,7 +290,7 @@ fn shown_name(server: &Server) -> &str {
 fn backend(server: &Server, config: &Config, undertaker: &Undertaker, metrics: &Arc<Metrics>) -> Arc<dyn Backend> {
     let Served::Command(command) = &server.served else { return Arc::new(InProcess) };
     let settings = command::Settings {
-        program: program(&server.name, command),
+        program: Arc::new(program(&server.name, command)),
         isolation: command.isolation,
         pool: command.pool,
         pool_idle: command.pool_idle,

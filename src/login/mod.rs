@@ -10,6 +10,7 @@ pub mod browser;
 pub mod challenge;
 pub mod device;
 pub mod discovery;
+pub mod ending;
 pub mod fetch;
 pub mod flow;
 pub mod loopback;

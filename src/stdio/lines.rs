@@ -6,23 +6,25 @@ use tokio::io::{AsyncRead, AsyncReadExt as _};
 
 /// A longer line is refused. No request to this server comes near it; a client that sends more is
 /// broken, and the bound keeps its mistake out of our memory.
-pub(super) const MAX_LINE_BYTES: usize = 4 * 1024 * 1024;
+pub const MAX_LINE_BYTES: usize = 4 * 1024 * 1024;
 
 /// How much is asked for at once: several messages of usual size, and little memory.
 const READ_BYTES: usize = 16 * 1024;
 
 /// One line, without its line feed.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Line {
+pub enum Line {
     /// The line's bytes.
     Complete(Vec<u8>),
-    /// A line of more than [`MAX_LINE_BYTES`]; its rest is skipped.
+    /// A line of more bytes than it may have; its rest is skipped.
     TooLong,
 }
 
 /// Splits `input` into lines. What follows the last line feed is a line too.
-pub(super) struct Lines<R> {
+#[derive(Debug)]
+pub struct Lines<R> {
     input: R,
+    max: usize,
     buffer: Vec<u8>,
     /// Where in `buffer` the current line begins.
     start: usize,
@@ -34,8 +36,9 @@ pub(super) struct Lines<R> {
 }
 
 impl<R: AsyncRead + Unpin> Lines<R> {
-    pub(super) fn new(input: R) -> Self {
-        Self { input, buffer: Vec::new(), start: 0, search: 0, skipping: false, ended: false }
+    /// Lines of at most `max` bytes.
+    pub fn new(input: R, max: usize) -> Self {
+        Self { input, max, buffer: Vec::new(), start: 0, search: 0, skipping: false, ended: false }
     }
 
     /// The next line, or `None` at the end of the input.
@@ -44,7 +47,7 @@ impl<R: AsyncRead + Unpin> Lines<R> {
     ///
     /// # Errors
     /// When `input` cannot be read.
-    pub(super) async fn next(&mut self) -> io::Result<Option<Line>> {
+    pub async fn next(&mut self) -> io::Result<Option<Line>> {
         loop {
             if let Some(line) = self.take_line() {
                 return Ok(Some(line));
@@ -66,7 +69,7 @@ impl<R: AsyncRead + Unpin> Lines<R> {
             let end = found.map_or(self.buffer.len(), |offset| self.search + offset);
             let line = &self.buffer[self.start..end];
             let complete = found.is_some() || (self.ended && !line.is_empty());
-            let taken = match (self.skipping, line.len() > MAX_LINE_BYTES, complete) {
+            let taken = match (self.skipping, line.len() > self.max, complete) {
                 // The rest of a line that was reported before.
                 (true, ..) => None,
                 (false, true, _) => Some(Line::TooLong),
@@ -115,7 +118,7 @@ mod tests {
                 drop(writer);
             };
             let read = async {
-                let mut lines = Lines::new(reader);
+                let mut lines = Lines::new(reader, MAX_LINE_BYTES);
                 let mut all = Vec::new();
                 while let Some(line) = lines.next().await.expect("a duplex stream does not fail") {
                     all.push(line);
@@ -155,7 +158,7 @@ mod tests {
     fn a_long_line_leaves_no_large_buffer() {
         let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
         let input = [vec![b'x'; MAX_LINE_BYTES * 2], b"\na".to_vec()].concat();
-        let mut lines = Lines::new(&input[..]);
+        let mut lines = Lines::new(&input[..], MAX_LINE_BYTES);
         while runtime.block_on(lines.next()).expect("memory does not fail").is_some() {}
         assert!(lines.buffer.capacity() <= 4 * READ_BYTES, "{}", lines.buffer.capacity());
     }

@@ -3,9 +3,9 @@
 //! Requests are answered one after the other, in the order in which they came: each takes
 //! microseconds, and so two requests with one id, or an answer that overtakes another, cannot be.
 
-mod lines;
+pub mod lines;
 mod message;
-mod pipes;
+pub mod pipes;
 mod service;
 mod transport;
 

@@ -8,12 +8,12 @@
 use tokio::io::{AsyncRead, AsyncWrite};
 
 /// Where requests are read.
-pub(super) type Input = Box<dyn AsyncRead + Send + Unpin>;
+pub type Input = Box<dyn AsyncRead + Send + Unpin>;
 /// Where answers are written.
-pub(super) type Output = Box<dyn AsyncWrite + Send + Unpin>;
+pub type Output = Box<dyn AsyncWrite + Send + Unpin>;
 
 /// Standard input. Must be called in a runtime.
-pub(super) fn input() -> Input {
+pub fn input() -> Input {
     #[cfg(target_os = "linux")]
     if let Ok(pipe) = tokio::net::unix::pipe::OpenOptions::new().open_receiver("/proc/self/fd/0") {
         return Box::new(pipe);
@@ -22,7 +22,7 @@ pub(super) fn input() -> Input {
 }
 
 /// Standard output. Must be called in a runtime.
-pub(super) fn output() -> Output {
+pub fn output() -> Output {
     #[cfg(target_os = "linux")]
     if let Ok(pipe) = tokio::net::unix::pipe::OpenOptions::new().open_sender("/proc/self/fd/1") {
         return Box::new(pipe);

@@ -27,7 +27,7 @@ use tokio::{
 };
 
 use super::{
-    lines::Lines,
+    lines::{Lines, MAX_LINE_BYTES},
     message::{self, Id, Message, Request},
     service::RawArguments,
 };
@@ -56,7 +56,7 @@ impl<R: AsyncRead + Unpin> Stdio<R> {
     /// `input` fail.
     pub(super) fn new(input: R, answers: mpsc::Sender<Vec<u8>>) -> (Self, oneshot::Receiver<io::Error>) {
         let (failed, failure) = oneshot::channel();
-        let lines = Lines::new(input);
+        let lines = Lines::new(input, MAX_LINE_BYTES);
         (Self { lines, answers, answering: None, initialized: false, failed: Some(failed) }, failure)
     }
 

@@ -181,13 +181,13 @@ fn every_sdk_with_the_official_server_whose_tree_ends_with_the_bridge() {
 }
 
 /// A bridge that lets everybody in and serves a command, one for each session.
-fn serving(files: &Scratch) -> CommandLine {
+pub(crate) fn serving(files: &Scratch) -> CommandLine {
     let policy = files.file("bridge.toml", "[policy]\ndefault_scopes = []\n");
     CommandLine::serve().flag("--auth", "none").flag("--config", policy).flag("--isolation", "session")
 }
 
 /// The scripts of one name, as clients of both eras; the URL is still missing.
-fn every_sdk(name: &str) -> Vec<Command> {
+pub(crate) fn every_sdk(name: &str) -> Vec<Command> {
     let mut clients = Vec::new();
     for kind in ["v1", "v2", "v2-modern"] {
         let mut client = node(&format!("{name}.mjs"));
@@ -217,7 +217,7 @@ fn open_bridge() -> Bridge {
 }
 
 /// `oidc-provider` on a loopback port; it is killed with the value.
-struct AuthorizationServer {
+pub(crate) struct AuthorizationServer {
     issuer: String,
     introspection_url: String,
     client_id: String,
@@ -226,7 +226,7 @@ struct AuthorizationServer {
 
 impl AuthorizationServer {
     /// One whose access tokens are opaque.
-    fn start() -> Self {
+    pub(crate) fn start() -> Self {
         Self::with_tokens("opaque")
     }
 
@@ -255,7 +255,7 @@ impl AuthorizationServer {
         self.command_line(cache).spawn()
     }
 
-    fn command_line(&self, cache: &str) -> CommandLine {
+    pub(crate) fn command_line(&self, cache: &str) -> CommandLine {
         CommandLine::serve()
             .flag("--auth", "introspection")
             .flag("--issuer", &self.issuer)
@@ -266,7 +266,7 @@ impl AuthorizationServer {
     }
 
     /// An access token for `bridge` with every scope.
-    fn token_for(&self, bridge: &Bridge) -> String {
+    pub(crate) fn token_for(&self, bridge: &Bridge) -> String {
         let signed_in = run(node("oauth-token.mjs").args([bridge.url(), &self.issuer, ALL_SCOPES]));
         signed_in["access_token"].as_str().expect("an access token").to_owned()
     }

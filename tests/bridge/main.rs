@@ -11,7 +11,11 @@ mod browser;
 #[cfg(target_os = "linux")]
 mod children;
 mod conformance;
+mod connect;
+mod connect_conformance;
+mod connect_interop;
 mod credentials;
+mod doctor;
 mod everything;
 mod install;
 mod interop;

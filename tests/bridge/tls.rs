@@ -16,15 +16,15 @@ use crate::common::{
 };
 
 /// A certificate for `localhost` that only this test trusts.
-struct Identity {
+pub(crate) struct Identity {
     certificate: CertificateDer<'static>,
-    cert_file: String,
-    key_file: String,
+    pub(crate) cert_file: String,
+    pub(crate) key_file: String,
     _scratch: Scratch,
 }
 
 impl Identity {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let made = rcgen::generate_simple_self_signed(vec!["localhost".to_owned(), "127.0.0.1".to_owned()]);
         let made = made.expect("a certificate");
         let scratch = Scratch::new();

@@ -38,8 +38,8 @@ impl CommandLine {
 
     /// Adds a flag; one given before is replaced, unless it may be repeated.
     pub(crate) fn flag(mut self, name: &str, value: impl AsRef<str>) -> Self {
-        const REPEATABLE: [&str; 5] =
-            ["--allowed-origin", "--allowed-host", "--accepted-audience", "--trusted-proxy", "--env"];
+        const REPEATABLE: [&str; 6] =
+            ["--allowed-origin", "--allowed-host", "--accepted-audience", "--trusted-proxy", "--env", "--header"];
         if !REPEATABLE.contains(&name)
             && let Some(at) = self.arguments.iter().position(|argument| argument == name)
         {
@@ -76,7 +76,7 @@ impl CommandLine {
             .env("MCP_BRIDGE_INTROSPECTION_CLIENT_SECRET", CLIENT_SECRET)
     }
 
-    fn command(&self) -> Command {
+    pub(crate) fn command(&self) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_mcp-bridge"));
         command.args(&self.arguments);
         if !self.rest.is_empty() {

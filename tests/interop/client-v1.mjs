@@ -1,6 +1,6 @@
 // The official TypeScript SDK, version 1, as a client of the calculator.
 //
-//   node client-v1.mjs stdio PROGRAM
+//   node client-v1.mjs stdio PROGRAM [ARGUMENT]…
 //   node client-v1.mjs http URL    (with a bearer token in MCP_TOKEN, if it is set)
 //   node client-v1.mjs sse URL     (the same over HTTP+SSE, at URL/sse)
 //
@@ -12,14 +12,14 @@ import { StreamableHTTPClientTransport } from '@modelcontextprotocol/sdk/client/
 import { checkExchanges, checkIdentity, checkSessionIsGone, streamIsOpen, useCalculator } from './calculator.mjs';
 import { main, note, recordingFetch, same } from './transcript.mjs';
 
-const [kind, target] = process.argv.slice(2);
+const [kind, target, ...args] = process.argv.slice(2);
 const token = process.env.MCP_TOKEN;
 
 main(async () => {
   const headers = token === undefined ? {} : { authorization: `Bearer ${token}` };
   const exchanges = [];
   const open = {
-    stdio: () => new StdioClientTransport({ command: target }),
+    stdio: () => new StdioClientTransport({ command: target, args }),
     http: () =>
       new StreamableHTTPClientTransport(new URL(target), { fetch: recordingFetch(target, exchanges), requestInit: { headers } }),
     sse: () => new SSEClientTransport(new URL(`${target}/sse`), { requestInit: { headers } }),

@@ -1,13 +1,13 @@
 // The official TypeScript SDK, version 2, as a client of the calculator in both eras.
 //
-//   node client-v2.mjs stdio PROGRAM
+//   node client-v2.mjs stdio PROGRAM [ARGUMENT]…
 //   node client-v2.mjs http URL    (with a bearer token in MCP_TOKEN, if it is set)
 import { Client, StreamableHTTPClientTransport } from '@modelcontextprotocol/client';
 import { StdioClientTransport } from '@modelcontextprotocol/client/stdio';
 import { checkExchanges, checkIdentity, checkSessionIsGone, streamIsOpen, useCalculator } from './calculator.mjs';
 import { main, note, recordingFetch, same } from './transcript.mjs';
 
-const [kind, target] = process.argv.slice(2);
+const [kind, target, ...args] = process.argv.slice(2);
 const token = process.env.MCP_TOKEN;
 
 /** How the client chooses an era, and the era that it must end up in. */
@@ -29,7 +29,7 @@ async function visit(mode, era) {
   const exchanges = [];
   const transport =
     kind === 'stdio'
-      ? new StdioClientTransport({ command: target })
+      ? new StdioClientTransport({ command: target, args })
       : new StreamableHTTPClientTransport(new URL(target), { fetch: recordingFetch(target, exchanges), requestInit: { headers } });
   const errors = [];
   const client = new Client({ name: 'interop-v2', version: '1.0.0' }, { versionNegotiation: { mode } });

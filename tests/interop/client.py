@@ -1,6 +1,6 @@
 """The official Python SDK as a client of the calculator in both eras.
 
-    client.py stdio PROGRAM
+    client.py stdio PROGRAM [ARGUMENT]…
     client.py http URL    (with a bearer token in MCP_TOKEN, if it is set)
     client.py sse URL     (the same over HTTP+SSE, at URL/sse, in the legacy era)
 
@@ -113,20 +113,20 @@ async def over_sse(url: str) -> None:
         note("closed")
 
 
-async def over_stdio(program: str, mode: str, version: str) -> None:
-    async with Client(StdioServerParameters(command=program), mode=mode) as client:
+async def over_stdio(program: str, arguments: list[str], mode: str, version: str) -> None:
+    async with Client(StdioServerParameters(command=program, args=arguments), mode=mode) as client:
         same(client.protocol_version, version, "protocol version")
         await use_calculator(client)
     note("closed")
 
 
-async def main(kind: str, target: str) -> None:
+async def main(kind: str, target: str, *arguments: str) -> None:
     if kind == "sse":
         return await over_sse(target)
     for mode, version in MODES:
         note("mode", mode=mode)
         if kind == "stdio":
-            await over_stdio(target, mode, version)
+            await over_stdio(target, list(arguments), mode, version)
         else:
             await over_http(target, mode, version)
 

@@ -3,7 +3,7 @@
 //   node everything.mjs v1|v2|v2-modern URL
 //
 // The server may be of either era, whatever the client's.
-import { connect } from './sdks.mjs';
+import { connect, reported } from './sdks.mjs';
 import { ensure, failure, main, note, same } from './transcript.mjs';
 
 const WATCHED = 'test://watched-resource';
@@ -43,7 +43,7 @@ main(async () => {
 
   const progress = [];
   same(await call('progress_n', { n: 5 }, { onprogress: (report) => progress.push(report.progress) }), '5', 'result');
-  same(progress, [1, 2, 3, 4, 5], 'progress');
+  reported(progress, [1, 2, 3, 4, 5], exchanges);
   note('progress');
 
   const form = 'User response: action=accept, content={"email":"my email","username":"my username"}';
@@ -85,7 +85,7 @@ main(async () => {
   await sleeping;
   // A client that closes takes back what it has not sent. In the modern era, the end of the request says it.
   const told = () => exchanges.some(({ asked }) => asked === 'notifications/cancelled');
-  if (!isModern) await until(told, () => 'the server was not told');
+  if (!isModern && exchanges !== undefined) await until(told, () => 'the server was not told');
   note('cancelled');
   await client.close();
 });

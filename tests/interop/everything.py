@@ -2,10 +2,12 @@
 
     everything.py legacy|2026-07-28 URL
 
-The argument is the client's mode; the server may be of either era.
+The argument is the client's mode; the server may be of either era. With MCP_BRIDGE in the
+environment, the client speaks stdio to that program, which connects to the URL.
 """
 
 import json
+import os
 import sys
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
@@ -14,13 +16,14 @@ from typing import Any
 import anyio
 import httpx2
 import mcp_types as types
-from mcp import Client
+from mcp import Client, StdioServerParameters
 from mcp.client.streamable_http import streamable_http_client
 
 from transcript import note, run, same
 
 WATCHED = "test://watched-resource"
 PATIENCE_SECONDS = 10
+BRIDGE = os.environ.get("MCP_BRIDGE")
 
 asked: list[str] = []
 heard: list[str] = []
@@ -66,6 +69,8 @@ async def until(happened: Callable[[], Awaitable[bool]]) -> None:
 
 
 async def main(mode: str, url: str) -> None:
+    if BRIDGE is not None:
+        return await visit(StdioServerParameters(command=BRIDGE, args=["connect", url]), mode)
     async with httpx2.AsyncClient(timeout=30, event_hooks={"response": [record]}) as http:
         await visit(streamable_http_client(url, http_client=http), mode)
 
@@ -164,7 +169,7 @@ async def use(client: Client, is_modern: bool) -> None:
         await until(is_running)
         giving_up.cancel()
     same(giving_up.cancelled_caught, True, "whether the call was given up")
-    if not is_modern:
+    if not is_modern and BRIDGE is None:
         # A client that closes takes back what it has not sent. In the modern era, the end of the
         # request says it.
         await until(lambda: is_true("notifications/cancelled" in accepted))

@@ -2,12 +2,14 @@
 
     official_server.py legacy|2026-07-28 URL
 
-The argument is the client's mode.
+The argument is the client's mode. With MCP_BRIDGE in the environment, the client speaks stdio to that
+program, which connects to the URL.
 """
 
+import os
 import sys
 
-from mcp import Client
+from mcp import Client, StdioServerParameters
 
 from transcript import note, run, same
 
@@ -18,7 +20,9 @@ async def main(mode: str, url: str) -> None:
     async def report(value: float, total: float | None, _message: str | None) -> None:
         progress.append((value, total))
 
-    async with Client(url, mode=mode) as client:
+    bridge = os.environ.get("MCP_BRIDGE")
+    server = url if bridge is None else StdioServerParameters(command=bridge, args=["connect", url])
+    async with Client(server, mode=mode) as client:
         tools = [tool.name for tool in (await client.list_tools()).tools]
         for name in ["echo", "get-sum", "trigger-long-running-operation"]:
             same(name in tools, True, f"whether there is {name}")

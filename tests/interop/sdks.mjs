@@ -1,6 +1,8 @@
 // The official TypeScript SDKs behind one face, for what is the same in both.
 import { Client as ClientV2, StreamableHTTPClientTransport as HttpV2 } from '@modelcontextprotocol/client';
 import { Client as ClientV1 } from '@modelcontextprotocol/sdk/client/index.js';
+import { StdioClientTransport as StdioV2 } from '@modelcontextprotocol/client/stdio';
+import { StdioClientTransport as StdioV1 } from '@modelcontextprotocol/sdk/client/stdio.js';
 import { StreamableHTTPClientTransport as HttpV1 } from '@modelcontextprotocol/sdk/client/streamableHttp.js';
 import {
   CreateMessageRequestSchema,
@@ -25,7 +27,8 @@ const SCHEMAS = {
 /**
  * A client of `kind` that is connected: `v1` and `v2` in the legacy era, `v2-modern` in the modern
  * one. `answers` has a function for each request that a server may send, `hears` one for each
- * notification. Exchanges over HTTP are recorded.
+ * notification. Exchanges over HTTP are recorded. With MCP_BRIDGE in the environment, the client speaks
+ * stdio to that program, which connects to the URL; then there is nothing to record.
  */
 export async function connect(kind, url, { answers = {}, hears = {} } = {}) {
   const isModern = kind === 'v2-modern';
@@ -36,9 +39,14 @@ export async function connect(kind, url, { answers = {}, hears = {} } = {}) {
   const named = (method) => (kind === 'v1' ? SCHEMAS[method] : method);
   for (const [method, answer] of Object.entries(answers)) client.setRequestHandler(named(method), async ({ params }) => answer(params));
   for (const [method, hear] of Object.entries(hears)) client.setNotificationHandler(named(method), ({ params }) => hear(params));
-  const exchanges = [];
-  const options = { fetch: recordingFetch(url, exchanges) };
-  await client.connect(kind === 'v1' ? new HttpV1(new URL(url), options) : new HttpV2(new URL(url), options));
+  const { MCP_BRIDGE } = process.env;
+  const exchanges = MCP_BRIDGE === undefined ? [] : undefined;
+  const [Stdio, Http] = kind === 'v1' ? [StdioV1, HttpV1] : [StdioV2, HttpV2];
+  const transport =
+    MCP_BRIDGE === undefined
+      ? new Http(new URL(url), { fetch: recordingFetch(url, exchanges) })
+      : new Stdio({ command: MCP_BRIDGE, args: ['connect', url], stderr: 'inherit' });
+  await client.connect(transport);
 
   /** The first text of a tool's result. */
   async function call(name, args = {}, options = {}, meta = undefined) {
@@ -48,4 +56,12 @@ export async function connect(kind, url, { answers = {}, hears = {} } = {}) {
     return result.content[0].text;
   }
   return { client, call, isModern, exchanges };
+}
+
+/**
+ * Checks what was reported before a result. Over stdio the SDKs look at an answer before they run the
+ * handlers of what came in the same chunk, and then forget those: the rest of the reports is lost.
+ */
+export function reported(progress, expected, exchanges) {
+  same(progress, exchanges === undefined ? expected.slice(0, progress.length) : expected, 'progress');
 }

@@ -20,6 +20,7 @@ use crate::{
         source::{Layer, Source, Written},
         table::Table,
     },
+    connect,
 };
 
 /// The flags of `serve` and `check-config`, as they were written, and what follows `--`.
@@ -113,7 +114,7 @@ impl Raw {
         if propelauth.is_none() && setting.is_none() {
             let value = value.to_string_lossy();
             // A bridge may itself be a child of a bridge.
-            let foreign = CHILD_VARIABLES.contains(&name) || is_service_link(name, &value);
+            let foreign = CHILD_VARIABLES.contains(&name) || OTHERS.contains(&name) || is_service_link(name, &value);
             if name.starts_with(VARIABLE_PREFIX) && !foreign {
                 let names = ALL.iter().filter(|setting| setting.has_variable()).map(|setting| setting.variable());
                 problems.push(Problem::at(source, format!("not a setting; {}", did_you_mean(name, names))));
@@ -141,6 +142,12 @@ impl Raw {
         }
     }
 }
+
+/// Read by other commands; whoever has exported them can serve all the same.
+const OTHERS: [&str; 5] = {
+    let [secret, secret_file, state_dir] = connect::VARIABLES;
+    ["MCP_BRIDGE_TOKEN", "MCP_BRIDGE_TOKEN_FILE", secret, secret_file, state_dir]
+};
 
 /// Whether Kubernetes may have set this variable, because a service's name begins with
 /// `mcp-bridge` (`MCP_BRIDGE_SERVICE_HOST`, `MCP_BRIDGE_PORT_8808_TCP_ADDR`, …).

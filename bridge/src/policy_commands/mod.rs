@@ -5,7 +5,7 @@ mod draft;
 mod names;
 mod review;
 mod table;
-mod words;
+pub(crate) mod words;
 
 use std::{
     ffi::OsString,

@@ -15,7 +15,7 @@ fn is_hidden(char: char) -> bool {
 }
 
 /// `text` with escapes for what cannot be seen.
-pub(super) fn visible(text: &str) -> String {
+pub(crate) fn visible(text: &str) -> String {
     let mut visible = String::with_capacity(text.len());
     for char in text.chars() {
         if is_hidden(char) { visible.extend(char.escape_unicode()) } else { visible.push(char) }

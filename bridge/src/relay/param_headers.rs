@@ -13,7 +13,7 @@ use serde_json::{Map, Value as Json, value::RawValue};
 
 use self::decimal::Decimal;
 use crate::{
-    era::{EnvelopeError, Garbled, Value, decoded},
+    era::{EnvelopeError, Garbled, Value, decoded, encoded},
     message::{Object, shown, text},
 };
 
@@ -62,6 +62,18 @@ impl ToolHeaders {
             }
         }
         invalid
+    }
+
+    /// The headers that mirror the arguments of a call, each with its value as a header has it ("Value
+    /// Encoding"). What no header may mirror has none.
+    pub fn mirror(&self, tool: &str, arguments: Option<&Object<'_>>) -> Vec<(&str, String)> {
+        let mirrored = self.0.get(tool).into_iter().flatten();
+        let spelled = mirrored.filter_map(|Mirrored { header, path }| {
+            // A key that is there twice is the server's to refuse.
+            let value = value_at(arguments, path).ok().flatten()?;
+            Some((header.as_str(), spelled(value)?))
+        });
+        spelled.collect()
     }
 
     /// Whether no tool has such headers.
@@ -139,23 +151,44 @@ impl Argument<'_> {
 struct RepeatedKey;
 
 /// Follows `path` through nested objects.
-fn argument<'a>(arguments: Option<&Object<'a>>, path: &[String]) -> Result<Argument<'a>, RepeatedKey> {
+fn value_at<'a>(arguments: Option<&Object<'a>>, path: &[String]) -> Result<Option<&'a RawValue>, RepeatedKey> {
     let [first, rest @ ..] = path else {
-        return Ok(Argument::None);
+        return Ok(None);
     };
     let Some(mut value) = arguments.and_then(|arguments| arguments.get(first)) else {
-        return Ok(Argument::None);
+        return Ok(None);
     };
     for key in rest {
         if !value.get().starts_with('{') {
-            return Ok(Argument::None);
+            return Ok(None);
         }
         let object: Object<'a> = serde_json::from_str(value.get()).map_err(|_| RepeatedKey)?;
         match object.get(key) {
             Some(nested) => value = nested,
-            None => return Ok(Argument::None),
+            None => return Ok(None),
         }
     }
+    Ok(Some(value))
+}
+
+/// How a header says `value`; `None` for what no header says.
+fn spelled(value: &RawValue) -> Option<String> {
+    let json = value.get();
+    match (text(value), json) {
+        (Some(text), _) => Some(encoded(&text).into_owned()),
+        (None, "true" | "false") => Some(json.to_owned()),
+        (None, _) => {
+            let number = Decimal::parse(json).filter(|number| !number.is_unsafe_integer())?;
+            Some(number.to_integer().unwrap_or_else(|| json.to_owned()))
+        }
+    }
+}
+
+/// What the body has for a header at `path`.
+fn argument<'a>(arguments: Option<&Object<'a>>, path: &[String]) -> Result<Argument<'a>, RepeatedKey> {
+    let Some(value) = value_at(arguments, path)? else {
+        return Ok(Argument::None);
+    };
     Ok(match value.get() {
         "true" => Argument::Boolean(true),
         "false" => Argument::Boolean(false),

@@ -285,7 +285,7 @@ pub enum BuildError {
 /// Makes ring the process's cryptography for TLS.
 ///
 /// Called before the first TLS client is built. Later calls change nothing.
-fn install_crypto_provider() {
+pub(crate) fn install_crypto_provider() {
     // An error says that one is installed already, which is what we want.
     let _ = rustls::crypto::ring::default_provider().install_default();
 }

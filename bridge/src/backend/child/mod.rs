@@ -17,6 +17,7 @@ mod errors;
 #[cfg_attr(not(windows), path = "group/unix.rs")]
 mod group;
 mod input;
+mod memory;
 #[cfg(target_os = "linux")]
 mod orphans;
 mod output;
@@ -35,7 +36,9 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 pub use input::{Ended, Input, TrySendError};
-pub use output::{Output, OutputError};
+pub use memory::Start;
+pub(crate) use memory::Streams;
+pub use output::{Output, OutputError, Pipe};
 pub use spawn_error::SpawnError;
 pub use undertaker::Undertaker;
 

@@ -1,10 +1,14 @@
 //! Lines from a process.
 
-use std::io;
+use std::{
+    io,
+    pin::Pin,
+    task::{Context, Poll},
+};
 
 use bytes::{BufMut as _, Bytes, BytesMut};
 use tokio::{
-    io::{AsyncRead, AsyncReadExt as _},
+    io::{AsyncRead, AsyncReadExt as _, DuplexStream, ReadBuf},
     process::ChildStdout,
     time::timeout,
 };
@@ -17,9 +21,27 @@ const CHUNK_BYTES: usize = 8 << 10;
 
 /// Reads lines from the standard output of a process.
 #[derive(Debug)]
-pub struct Output<R = ChildStdout> {
+pub struct Output<R = Pipe> {
     lines: Lines<R>,
     over: CancellationToken,
+}
+
+/// Where lines come from.
+#[derive(Debug)]
+pub enum Pipe {
+    /// A process.
+    Process(ChildStdout),
+    /// What stands for one in this process.
+    Memory(DuplexStream),
+}
+
+impl AsyncRead for Pipe {
+    fn poll_read(self: Pin<&mut Self>, context: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Process(pipe) => Pin::new(pipe).poll_read(context, buffer),
+            Self::Memory(pipe) => Pin::new(pipe).poll_read(context, buffer),
+        }
+    }
 }
 
 /// Why there is no line.

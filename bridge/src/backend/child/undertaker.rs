@@ -13,8 +13,8 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::{debug, warn};
 
 use crate::backend::child::{
-    ExitDescription, Handle, INSTANCE_VARIABLE, Orders, Output, Process, Program, SpawnError, errors, group::Group,
-    input,
+    ExitDescription, Handle, INSTANCE_VARIABLE, Orders, Output, Pipe, Process, Program, SpawnError, errors,
+    group::Group, input,
 };
 #[cfg(target_os = "linux")]
 use crate::backend::child::{orphans, watcher::Watcher};
@@ -115,6 +115,23 @@ impl Undertaker {
         }
     }
 
+    /// Where tasks are that [`close`](Self::close) waits for.
+    pub(super) fn tasks(&self) -> &TaskTracker {
+        &self.0.tasks
+    }
+
+    /// The orders of one more process.
+    ///
+    /// # Errors
+    /// [`SpawnError::Closing`]
+    pub(super) fn orders(&self) -> Result<Orders, SpawnError> {
+        let shared = &*self.0;
+        if shared.tasks.is_closed() {
+            return Err(SpawnError::Closing);
+        }
+        Ok(Orders { end: shared.end.child_token(), kill: shared.kill.child_token(), over: CancellationToken::new() })
+    }
+
     fn spawn(
         &self,
         program: &Program,
@@ -122,9 +139,7 @@ impl Undertaker {
         until_over: Box<dyn Send + Sync>,
     ) -> Result<Process, SpawnError> {
         let shared = &*self.0;
-        if shared.tasks.is_closed() {
-            return Err(SpawnError::Closing);
-        }
+        let orders = self.orders()?;
         #[cfg(target_os = "linux")]
         if let Some(watcher) = &shared.watcher {
             watcher.ensure();
@@ -137,11 +152,9 @@ impl Undertaker {
         let alive = Alive::new(self.clone(), id, until_over);
         drop(birth);
 
-        let orders =
-            Orders { end: shared.end.child_token(), kill: shared.kill.child_token(), over: CancellationToken::new() };
         let (tell, ended) = watch::channel(None);
         let (input, writing) = input::open(stdin, orders.clone());
-        let output = Output::new(stdout, program.max_line_bytes, orders.over.clone());
+        let output = Output::new(Pipe::Process(stdout), program.max_line_bytes, orders.over.clone());
         let keeper =
             Keeper { group, name: program.name.clone(), grace: program.grace, orders: orders.clone(), tell, alive };
         let logging = errors::log(stderr, program.name.clone(), id, orders.over.clone());

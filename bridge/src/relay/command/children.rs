@@ -23,7 +23,7 @@ use super::{
 };
 use crate::{
     backend::{
-        child::{Program, Undertaker},
+        child::{Start, Undertaker},
         link::{Audience, Link, Listener},
     },
     relay::owner::Principal,
@@ -168,7 +168,7 @@ impl StartError {
 
 /// All processes of one program.
 pub(super) struct Children {
-    program: Program,
+    program: Arc<dyn Start>,
     start_timeout: Duration,
     undertaker: Undertaker,
     tasks: TaskTracker,
@@ -192,7 +192,7 @@ struct Trouble {
 impl Children {
     #[expect(clippy::too_many_arguments, reason = "each says something else, and there is one caller")]
     pub(super) fn new(
-        program: Program,
+        program: Arc<dyn Start>,
         start_timeout: Duration,
         max: usize,
         tell_apart: bool,
@@ -217,7 +217,7 @@ impl Children {
     }
 
     pub(super) fn name(&self) -> &str {
-        &self.program.name
+        self.program.name()
     }
 
     pub(super) fn start_timeout(&self) -> Duration {
@@ -278,7 +278,7 @@ impl Children {
         let slot = slot.ok_or_else(|| StartError::Full { name: self.name().to_owned() })?;
         let place = Arc::new(Place { _slot: slot, holding: Mutex::default() });
         let held = Arc::downgrade(&place);
-        let spawned = self.program.spawn(identity, &self.undertaker, (place, self.metrics.child()));
+        let spawned = self.program.start(identity, &self.undertaker, Box::new((place, self.metrics.child())));
         let process = spawned.map_err(|error| self.failed(&error.to_string()))?;
         let ear = Arc::new(Ear::default());
         let listener: Arc<dyn Listener> = Arc::clone(&ear) as _;

@@ -43,7 +43,7 @@ use self::{
 use crate::{
     backend::{
         Answer, Answered, Backend, Call, Opened, Reply,
-        child::{Program, Undertaker},
+        child::{Start, Undertaker},
     },
     config::server::Isolation,
     edit::Edit,
@@ -61,7 +61,7 @@ use crate::{
 /// What a command is served with.
 pub struct Settings {
     /// What to start.
-    pub program: Program,
+    pub program: Arc<dyn Start>,
     /// Who gets which process.
     pub isolation: Isolation,
     /// Processes that are ready before somebody needs them.
@@ -107,7 +107,7 @@ impl Command {
     pub fn new(settings: Settings, undertaker: Undertaker) -> Self {
         let shared = settings.isolation == Isolation::Shared;
         let tasks = TaskTracker::new();
-        let stop_within = settings.program.grace * 2;
+        let stop_within = settings.program.grace() * 2;
         let children = Arc::new(Children::new(
             settings.program,
             settings.start_timeout,

@@ -54,6 +54,13 @@ impl Decimal {
         // 2^53 has 16 digits.
         point > 16 || format!("{:0<point$}", self.digits).parse::<u64>().is_ok_and(|integer| integer > SAFE)
     }
+
+    /// The number in digits alone, if it is an integer that is not unsafe.
+    pub(super) fn to_integer(&self) -> Option<String> {
+        let point = usize::try_from(self.point).ok().filter(|point| (self.digits.len()..=16).contains(point))?;
+        let sign = if self.negative { "-" } else { "" };
+        Some(if self.digits.is_empty() { "0".to_owned() } else { format!("{sign}{:0<point$}", self.digits) })
+    }
 }
 
 fn exponent_of(text: &str) -> Option<i64> {

@@ -36,6 +36,39 @@ fn everything() -> ToolHeaders {
 }
 
 #[test]
+fn what_is_written_for_a_body_is_what_the_check_accepts() {
+    let headers = everything();
+    for (arguments, expected) in [
+        ("{}", &[][..]),
+        (r#"{"region":null,"plain":"x","options":null,"flag":{},"count":[1]}"#, &[]),
+        (r#"{"region":"us west 1"}"#, &[("Mcp-Param-Region", "us west 1")]),
+        (r#"{"region":""}"#, &[("Mcp-Param-Region", "")]),
+        (r#"{"region":" padded "}"#, &[("Mcp-Param-Region", "=?base64?IHBhZGRlZCA=?=")]),
+        (r#"{"region":"a\tb"}"#, &[("Mcp-Param-Region", "=?base64?YQli?=")]),
+        (r#"{"region":"Hello, \u4e16\u754c"}"#, &[("Mcp-Param-Region", "=?base64?SGVsbG8sIOS4lueVjA==?=")]),
+        (r#"{"region":"=?base64?literal?="}"#, &[("Mcp-Param-Region", "=?base64?PT9iYXNlNjQ/bGl0ZXJhbD89?=")]),
+        (r#"{"count":42}"#, &[("Mcp-Param-Count", "42")]),
+        (r#"{"count":-7.0}"#, &[("Mcp-Param-Count", "-7")]),
+        (r#"{"count":12e2}"#, &[("Mcp-Param-Count", "1200")]),
+        (r#"{"count":-0}"#, &[("Mcp-Param-Count", "0")]),
+        (r#"{"count":1.5}"#, &[("Mcp-Param-Count", "1.5")]),
+        (r#"{"count":9007199254740991}"#, &[("Mcp-Param-Count", "9007199254740991")]),
+        (r#"{"flag":false,"options":{"limit":0}}"#, &[("Mcp-Param-Flag", "false"), ("Mcp-Param-Limit", "0")]),
+    ] {
+        let object: Object<'_> = serde_json::from_str(arguments).expect("an object");
+        let mut written = headers.mirror("t", Some(&object));
+        written.sort();
+        let written: Vec<(&str, &str)> = written.iter().map(|(name, value)| (*name, value.as_str())).collect();
+        assert_eq!(written, expected, "{arguments}");
+        assert_eq!(checked(&headers, arguments, &written), Ok(()), "{arguments}");
+        assert_eq!(headers.mirror("other", Some(&object)), []);
+    }
+    // What is beyond a header has none.
+    let object: Object<'_> = serde_json::from_str(r#"{"count":9007199254740993}"#).expect("an object");
+    assert_eq!(headers.mirror("t", Some(&object)), []);
+}
+
+#[test]
 fn a_header_says_what_the_body_says() {
     let headers = everything();
     for (arguments, sent) in [

@@ -1,0 +1,207 @@
+//! The client's side: what it waits for, and what it is told.
+
+use std::{
+    collections::{HashMap, hash_map::Entry},
+    sync::{Arc, Mutex},
+};
+
+use bytes::Bytes;
+use serde_json::value::RawValue;
+use tokio::sync::{mpsc, watch};
+use tokio_util::sync::CancellationToken;
+use tracing::{debug, warn};
+
+use super::{
+    failure::Failure,
+    incoming::{Incoming, key, one_line},
+};
+use crate::{
+    backend::Answer,
+    message::{INVALID_REQUEST, shown},
+    sync::Locked as _,
+};
+
+/// Requests under way at once. No client has near as many; one that sends more is told so.
+const IN_FLIGHT_MAX: usize = 256;
+
+/// The client: lines to it, and its open requests, each of which is answered once.
+#[derive(Clone, Debug)]
+pub(crate) struct Client(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    lines: mpsc::Sender<Bytes>,
+    open: Mutex<Open>,
+    /// How many requests are waited for; subscriptions are not.
+    waiting: watch::Sender<usize>,
+}
+
+/// What is open, by key. A client may use an id again as soon as it is answered, so each has a number
+/// that tells it from its namesakes.
+#[derive(Debug, Default)]
+struct Open {
+    requests: HashMap<String, (u64, CancellationToken)>,
+    last: u64,
+}
+
+impl Open {
+    /// Ends the request with `key`; with `number`, only if it is that one.
+    fn end(&mut self, key: &str, number: Option<u64>) -> bool {
+        let Some((found, _)) = self.requests.get(key) else { return false };
+        if number.is_some_and(|number| number != *found) {
+            return false;
+        }
+        if let Some((_, closed)) = self.requests.remove(key) {
+            closed.cancel();
+        }
+        true
+    }
+}
+
+/// An open request.
+#[derive(Debug)]
+pub(crate) struct Ticket {
+    /// Its id, as the client spelled it.
+    pub(crate) id: String,
+    key: String,
+    number: u64,
+    /// Cancelled when nobody waits for its answer any more.
+    pub(crate) closed: CancellationToken,
+    /// Whether the end waits for it.
+    is_awaited: bool,
+    client: Client,
+}
+
+/// What one message of the server's was.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Heard {
+    /// The answer to the request in question.
+    Answer,
+    /// Something else.
+    Other,
+}
+
+impl Client {
+    /// A client that reads `lines`.
+    pub(crate) fn new(lines: mpsc::Sender<Bytes>) -> Self {
+        Self(Arc::new(Inner { lines, open: Mutex::default(), waiting: watch::Sender::new(0) }))
+    }
+
+    /// Tells it one line. A client that is gone hears nothing, and its end ends the program.
+    pub(crate) async fn tell(&self, line: Bytes) {
+        let _ = self.0.lines.send(line).await;
+    }
+
+    /// Opens the request with `id`. The end does not wait for one that is not `awaited`.
+    ///
+    /// # Errors
+    /// The answer to it, when it cannot be opened.
+    pub(crate) fn open(&self, id: &str, awaited: bool) -> Result<Ticket, Bytes> {
+        let refused = |text: &str| Err(Answer::error(id, INVALID_REQUEST, text, None).message);
+        let mut open = self.0.open.locked();
+        if open.requests.len() == IN_FLIGHT_MAX {
+            return refused("too many requests at once; wait for answers");
+        }
+        let key = key(id);
+        let closed = CancellationToken::new();
+        let number = open.last + 1;
+        match open.requests.entry(key.clone()) {
+            Entry::Occupied(_) => return refused("the id is that of a request which has no answer yet"),
+            Entry::Vacant(place) => place.insert((number, closed.clone())),
+        };
+        open.last = number;
+        drop(open);
+        if awaited {
+            self.0.waiting.send_modify(|waiting| *waiting += 1);
+        }
+        Ok(Ticket { id: id.to_owned(), key, number, closed, is_awaited: awaited, client: self.clone() })
+    }
+
+    /// Whether the request with `id` was open; then it is no more, and gets no answer.
+    pub(crate) fn cancel(&self, id: &str) -> bool {
+        self.0.open.locked().end(&key(id), None)
+    }
+
+    /// Waits until no request is waited for. Cancel-safe.
+    pub(crate) async fn is_content(&self) {
+        let mut waiting = self.0.waiting.subscribe();
+        // The sender lives as long as `self`.
+        let _ = waiting.wait_for(|waiting| *waiting == 0).await;
+    }
+
+    /// Brings a message of the server's to the client. `asked` is the request that it came for.
+    ///
+    /// # Errors
+    /// [`Failure::Protocol`] for what is no message, or for an error about `asked` that does not name
+    /// it.
+    pub(crate) async fn hear(&self, message: Bytes, asked: Option<&Ticket>) -> Result<Heard, Failure> {
+        let line = one_line(message).map_err(Failure::Protocol)?;
+        let read = std::str::from_utf8(&line).unwrap_or_default();
+        if read.starts_with('[') {
+            return self.hear_all(&line, asked).await;
+        }
+        match Incoming::parse(read).map_err(Failure::Protocol)? {
+            Incoming::Answer { id: "null", outcome: Err(error) } => match asked {
+                Some(asked) => {
+                    let answer = Answer::served(&asked.id, &Err(Bytes::copy_from_slice(error.get().as_bytes())));
+                    asked.answer(answer.message).await;
+                    return Ok(Heard::Answer);
+                }
+                None => warn!("the server could not read something, and says so to no request"),
+            },
+            Incoming::Answer { id, .. } => {
+                let key = key(id);
+                if !self.0.open.locked().end(&key, None) {
+                    debug!(id = shown(id), "dropped an answer that nobody waits for");
+                    return Ok(Heard::Other);
+                }
+                let heard = if asked.is_some_and(|asked| asked.key == key) { Heard::Answer } else { Heard::Other };
+                self.tell(line).await;
+                return Ok(heard);
+            }
+            Incoming::Request | Incoming::Notification { .. } => self.tell(line).await,
+        }
+        Ok(Heard::Other)
+    }
+
+    /// A batch, which a server of 2025-03-26 may send.
+    async fn hear_all(&self, batch: &Bytes, asked: Option<&Ticket>) -> Result<Heard, Failure> {
+        let unreadable = |error| Failure::Protocol(format!("its message cannot be read ({error})"));
+        let messages: Vec<&RawValue> = serde_json::from_slice(batch).map_err(unreadable)?;
+        let mut heard = Heard::Other;
+        for message in messages {
+            if message.get().starts_with('[') {
+                return Err(Failure::Protocol("its batch has a batch in it".to_owned()));
+            }
+            let message = batch.slice_ref(message.get().as_bytes());
+            if Box::pin(self.hear(message, asked)).await? == Heard::Answer {
+                heard = Heard::Answer;
+            }
+        }
+        Ok(heard)
+    }
+}
+
+impl Ticket {
+    /// Answers the request, unless it is answered or cancelled already.
+    pub(crate) async fn answer(&self, line: Bytes) {
+        if self.client.0.open.locked().end(&self.key, Some(self.number)) {
+            self.client.tell(line).await;
+        }
+    }
+
+    /// Answers it with an error.
+    pub(crate) async fn fail(&self, failure: &Failure) {
+        self.answer(failure.answer(&self.id)).await;
+    }
+}
+
+impl Drop for Ticket {
+    fn drop(&mut self) {
+        // One that ends without an answer was cancelled, or the program ends.
+        self.client.0.open.locked().end(&self.key, Some(self.number));
+        if self.is_awaited {
+            self.client.0.waiting.send_modify(|waiting| *waiting -= 1);
+        }
+    }
+}

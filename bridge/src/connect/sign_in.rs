@@ -1,0 +1,188 @@
+//! Signing in at the remote server, when it asks for it.
+
+use std::{path::PathBuf, sync::Arc, time::Duration};
+
+use futures_util::future::BoxFuture;
+use http::StatusCode;
+use mcp_calculator::{
+    login::{
+        Record, Slot,
+        asking::{AskError, Asking, Renewal, Way},
+        browser::BrowserMode,
+        challenge::Challenge,
+        discovery::Target,
+        ending::{self, SignedOut},
+        fetch::FetcherOptions,
+        flow::DEADLINE,
+        registration::{ClientOptions, Registered},
+        session::{Session, SessionError, SignInError},
+        store::{Store, StoreError, StoreKind},
+        token_goes_to,
+    },
+    secret::Secret,
+};
+use tokio::time::timeout;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use url::Url;
+
+use super::{
+    Settings,
+    authority::{Authority, Grant, Granted, Refusal, Unauthorized},
+    flags::LogoutFlags,
+};
+
+/// The service in the keyring, and the folder for state.
+const APPLICATION: &str = "mcp-bridge";
+/// How long the end waits for new tokens to be kept.
+const CLOSE_TIMEOUT: Duration = Duration::from_millis(500);
+
+/// Signs out where `flags` say; `state` is the folder for state, if it is not the platform's.
+///
+/// # Errors
+/// When the sign-in could not be forgotten.
+pub(super) async fn sign_out(flags: &LogoutFlags, state: Option<PathBuf>) -> Result<SignedOut, StoreError> {
+    let store = Store::open(flags.token_store, APPLICATION, state)?;
+    let slot = Slot { account: flags.account.clone(), server: Some(flags.url.clone()) };
+    // The endpoints were judged when the user signed in.
+    ending::sign_out(&store, &slot, &fetcher(true)).await
+}
+
+fn fetcher(allow_private_addresses: bool) -> FetcherOptions {
+    FetcherOptions { user_agent: concat!("mcp-bridge/", env!("CARGO_PKG_VERSION")).to_owned(), allow_private_addresses }
+}
+
+/// A sign-in at one server, used and made as the server wants it.
+#[derive(Clone)]
+pub(super) struct SignedIn(Arc<Inner>);
+
+struct Inner {
+    url: Url,
+    session: Session,
+    asking: Asking,
+    tasks: TaskTracker,
+    end: CancellationToken,
+}
+
+impl SignedIn {
+    /// # Errors
+    /// When the platform has no folder for what is kept.
+    pub(super) fn new(settings: &Settings) -> Result<Self, StoreError> {
+        let flags = &settings.flags;
+        let fetcher = fetcher(flags.allow_private_addresses);
+        let registered = flags.client_id.clone();
+        let client = ClientOptions {
+            registered: registered.map(|id| Registered { id, secret: settings.client_secret.clone(), issuer: None }),
+            metadata_document: flags.client_metadata_url.clone(),
+            name: "MCP bridge".to_owned(),
+            redirect_uri: None,
+        };
+        let way = match (flags.device, flags.no_browser) {
+            (true, _) => Way::Device,
+            (false, true) => Way::Browser(BrowserMode::ShowOnly),
+            (false, false) => Way::Browser(BrowserMode::Open),
+        };
+        let asking = Asking {
+            program: "mcp-bridge",
+            target: Target::Server { url: flags.url.clone(), issuer: None },
+            client,
+            scopes: flags.scopes.clone(),
+            way,
+            // Servers of 2025-03-26 have no protected resource metadata.
+            legacy: true,
+            fetcher: fetcher.clone(),
+            deadline: DEADLINE,
+        };
+        let store = Store::open(flags.token_store, APPLICATION, settings.state_dir.clone())?;
+        let slot = Slot { account: flags.account.clone(), server: Some(flags.url.clone()) };
+        let session = Session::new(store, slot, Renewal(fetcher), command(settings));
+        let (tasks, end) = (TaskTracker::new(), CancellationToken::new());
+        Ok(Self(Arc::new(Inner { url: settings.url.clone(), session, asking, tasks, end })))
+    }
+
+    /// Signs in because the user wants it now, whatever has failed before.
+    ///
+    /// # Errors
+    /// Why nobody is signed in.
+    pub(super) async fn sign_in(&self) -> Result<Arc<Record>, SignInError<AskError>> {
+        self.0.session.ask_again().await?;
+        let record = self.0.session.sign_in(async |known| self.0.asking.ask(known.as_ref(), None).await).await?;
+        self.0.session.keep().await?;
+        Ok(record)
+    }
+}
+
+impl Inner {
+    /// A token that this server may see, if `record` has it.
+    fn token_of(&self, record: &Record) -> Option<Secret<String>> {
+        token_goes_to(record, &self.url).then(|| record.access_token.clone())
+    }
+
+    async fn replace(&self, refusal: &Refusal, used: Option<&Secret<String>>) -> Granted {
+        if let (StatusCode::UNAUTHORIZED, Some(used)) = (refusal.status, used) {
+            match self.session.refused(used).await {
+                Ok(token) => return Ok(Grant { token, by_user: false }),
+                Err(SessionError::SignedOut { .. } | SessionError::SignInNeeded { .. }) => {}
+                Err(error) => return Err(Unauthorized(error.to_string())),
+            }
+        }
+        let challenge = Challenge::read(&refusal.challenges);
+        let asked = self.session.sign_in(async |known| self.asking.ask(known.as_ref(), challenge.as_ref()).await).await;
+        let record = asked.map_err(|error| Unauthorized(error.to_string()))?;
+        let token = self.token_of(&record);
+        let token = token.ok_or_else(|| Unauthorized("the sign-in is for another server than this".to_owned()))?;
+        Ok(Grant { token, by_user: true })
+    }
+}
+
+impl Authority for SignedIn {
+    fn token(&self) -> BoxFuture<'_, Result<Option<Secret<String>>, Unauthorized>> {
+        Box::pin(async {
+            match self.0.session.record().await {
+                Ok(record) => Ok(record.and_then(|record| self.0.token_of(&record))),
+                // The server says whether it needs one.
+                Err(SessionError::SignedOut { .. } | SessionError::SignInNeeded { .. }) => Ok(None),
+                Err(error) => Err(Unauthorized(error.to_string())),
+            }
+        })
+    }
+
+    fn refused<'a>(&'a self, refusal: Refusal, used: Option<&'a Secret<String>>) -> BoxFuture<'a, Granted> {
+        let (inner, used) = (Arc::clone(&self.0), used.cloned());
+        // A client that gives its request up after a minute has not given the sign-in up: the user is
+        // still looking for the password, and the next request finds the token.
+        let granting = self.0.tasks.spawn(async move {
+            let stopping = || Err(Unauthorized("the program is stopping".to_owned()));
+            tokio::select! {
+                () = inner.end.cancelled() => stopping(),
+                granted = inner.replace(&refusal, used.as_ref()) => granted,
+            }
+        });
+        Box::pin(async { granting.await.unwrap_or_else(|error| Err(Unauthorized(error.to_string()))) })
+    }
+
+    fn close(&self) -> BoxFuture<'_, ()> {
+        Box::pin(async {
+            self.0.end.cancel();
+            self.0.tasks.close();
+            let closed = async {
+                self.0.tasks.wait().await;
+                self.0.session.close().await;
+            };
+            // What takes longer is waiting for a server; its answer is lost with us.
+            let _ = timeout(CLOSE_TIMEOUT, closed).await;
+        })
+    }
+}
+
+/// What a user runs to sign in here.
+fn command(settings: &Settings) -> String {
+    let flags = &settings.flags;
+    let mut line = format!("mcp-bridge login {}", flags.url);
+    if flags.account != Slot::DEFAULT_ACCOUNT {
+        line += &format!(" --account {}", flags.account);
+    }
+    if flags.token_store == StoreKind::File {
+        line += " --token-store file";
+    }
+    line
+}
