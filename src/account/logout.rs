@@ -1,24 +1,15 @@
 //! `mcp-calculator logout`
 
-use std::{
-    io::Write as _,
-    process::ExitCode,
-    time::{Duration, Instant},
-};
+use std::{io::Write as _, process::ExitCode};
 
 use clap::Args;
 use mcp_calculator::login::{
-    fetch::Fetcher,
+    ending::{SignedOut, sign_out},
     prompt::plain,
-    store::Purpose,
-    tokens::{RevokeError, revoke},
 };
 
-use super::{Account, Opened, PROGRAM, fetcher};
+use super::{Account, PROGRAM, fetcher};
 use crate::print;
-
-/// Longer than another process takes for one renewal.
-const PATIENCE: Duration = Duration::from_secs(120);
 
 /// Who signs out.
 #[derive(Debug, Args)]
@@ -38,43 +29,19 @@ pub(crate) async fn logout(account: &Account, logout: &Logout) -> anyhow::Result
     slots.retain(|slot| logout.all || *slot == opened.slot);
     if slots.is_empty() {
         let here = opened.clone();
-        print(
-            format!("Not signed in: nothing to do.\n{}", opened.blocking(move |_, _| here.hints()).await?).as_bytes(),
-        )?;
+        let hints = opened.blocking(move |_, _| here.hints()).await?;
+        print(format!("Not signed in: nothing to do.\n{hints}").as_bytes())?;
         return Ok(ExitCode::SUCCESS);
     }
     let mut code = ExitCode::SUCCESS;
     for slot in slots {
         opened.slot = slot;
-        let problem = sign_out(&opened).await?;
+        let outcome = sign_out(&opened.store, &opened.slot, &fetcher(false)).await?;
         print(format!("Signed out (account {}).\n", plain(&opened.slot.account)).as_bytes())?;
-        if let Some(problem) = problem {
+        if let SignedOut::Forgotten(problem) = outcome {
             writeln!(std::io::stderr(), "{PROGRAM}: forgotten here, but not revoked: {problem}").ok();
             code = ExitCode::FAILURE;
         }
     }
     Ok(code)
-}
-
-/// Tells why the tokens may still work somewhere, if they may.
-async fn sign_out(opened: &Opened) -> anyhow::Result<Option<String>> {
-    // A renewal elsewhere would bring tokens that nobody revokes.
-    let lock = opened.blocking(|store, slot| {
-        let alone = store.lock(slot, Purpose::Refresh, Instant::now() + PATIENCE)?;
-        Ok((alone, store.load(slot)))
-    });
-    let (_alone, loaded) = lock.await?;
-    let problem = match loaded {
-        Ok(Some(record)) => {
-            let revoked = match Fetcher::for_record(&record, &fetcher(false)) {
-                Ok(fetcher) => revoke(&fetcher, &record).await,
-                Err(error) => Err(error.into()),
-            };
-            revoked.err().map(|error: RevokeError| error.to_string())
-        }
-        Ok(None) => None,
-        Err(error) => Some(format!("the tokens cannot be read: {error}")),
-    };
-    opened.blocking(|store, slot| store.forget(slot)).await?;
-    Ok(problem)
 }

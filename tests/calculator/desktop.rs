@@ -115,7 +115,7 @@ impl Desktop {
         let mut command = home.command("dbus-run-session");
         command.args(["--config-file=/usr/share/dbus-1/session.conf", "--", "bash", "-c", &script]);
         // Its input is its life: it ends with this process, whatever happens to that.
-        let session = command.stdin(Stdio::piped()).stderr(Stdio::inherit()).spawn();
+        let session = command.stdin(Stdio::piped()).stderr(Stdio::null()).spawn();
         let mut session = session.unwrap_or_else(|error| panic!("{command:?}: {error}; see tests/run"));
         let mut bus = String::new();
         BufReader::new(session.stdout.take().expect("a pipe")).read_line(&mut bus).expect("UTF-8");

@@ -12,7 +12,9 @@ use crate::{
 fn a_wrong_setting_ends_with_code_2_before_anything_is_touched() {
     let desktop = Desktop::bare();
     let server = "https://calc.example/mcp";
-    let cases: [(&[&str], &[(&str, &str)], &str); 13] = [
+    /// Arguments, variables, and what is said.
+    type Case<'a> = (&'a [&'a str], &'a [(&'a str, &'a str)], &'a str);
+    let cases: [Case<'_>; 13] = [
         (&["login"], &[], "say where to sign in: --server with the URL of the MCP server, or --issuer"),
         (&["login", "--server", "calc"], &[], "cannot sign in at calc: it is no absolute URL"),
         (&["login", "--issuer", "ftp://x"], &[], "cannot sign in at ftp://x: it must begin with https://"),
