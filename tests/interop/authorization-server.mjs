@@ -8,7 +8,10 @@
 // Whoever comes is signed in as `alice`; what she consents to is what the test said last:
 //   POST /test/consent        {"scopes": "op:add"}   from now on she consents to these only
 //   POST /test/revoke-grants                         she withdraws every consent
+//   POST /test/token-ttl      {"seconds": 600}       how long tokens live that are issued from now on
 //   GET  /test/introspections                        how often it was asked about a token
+//   GET  /test/tokens                                how often tokens were renewed, and all that was issued
+// With DESK_SECRET in the environment there is a confidential client `desk` of a native program.
 import { createServer } from 'node:http';
 import { once } from 'node:events';
 import { parseArgs } from 'node:util';
@@ -30,7 +33,7 @@ const { values } = parseArgs({
     'refresh-tokens': { type: 'boolean', default: false },
   },
 });
-const tokenTtl = Number(values['token-ttl']);
+let tokenTtl = Number(values['token-ttl']);
 const secret = process.env.BRIDGE_SECRET;
 if (!secret || !(tokenTtl > 0)) {
   console.error('usage: BRIDGE_SECRET=… node authorization-server.mjs [--token-ttl SECONDS] [--token-format opaque|jwt]');
@@ -44,7 +47,18 @@ const issuer = `http://127.0.0.1:${server.address().port}`;
 
 let consented = new Set(SCOPES);
 let introspections = 0;
+let refreshes = 0;
+/** Every code and token: its kind and value. */
+const issued = [];
 const grants = new Set();
+
+const desk = process.env.DESK_SECRET && {
+  client_id: 'desk',
+  client_secret: process.env.DESK_SECRET,
+  application_type: 'native',
+  redirect_uris: ['http://127.0.0.1/callback'],
+  grant_types: ['authorization_code', 'refresh_token'],
+};
 
 const provider = new Provider(issuer, {
   clients: [
@@ -55,6 +69,7 @@ const provider = new Provider(issuer, {
       response_types: [],
       grant_types: [],
     },
+    ...(desk ? [desk] : []),
   ],
   responseTypes: ['code'],
   // Only a listed scope can be registered by a client; what it means is up to the resource.
@@ -70,7 +85,7 @@ const provider = new Provider(issuer, {
   },
   issueRefreshToken: (_ctx, client) => values['refresh-tokens'] && client.grantTypeAllowed('refresh_token'),
   interactions: { policy: interactionPolicy.base(), url: (_ctx, interaction) => `/interaction/${interaction.uid}` },
-  ttl: { AccessToken: tokenTtl, Grant: 3600, Interaction: 600, Session: 3600 },
+  ttl: { AccessToken: () => tokenTtl, Grant: 3600, Interaction: 600, Session: 3600 },
   features: {
     devInteractions: { enabled: false },
     registration: { enabled: true },
@@ -94,6 +109,17 @@ const provider = new Provider(issuer, {
 for (const event of ['server_error', 'authorization.error', 'grant.error', 'registration_create.error', 'introspection.error']) {
   provider.on(event, (_ctx, error) => console.error(`${event}: ${error.message}: ${error.error_description ?? error.stack}`));
 }
+
+for (const [event, kind] of [
+  ['authorization_code.saved', 'AuthorizationCode'],
+  ['access_token.saved', 'AccessToken'],
+  ['refresh_token.saved', 'RefreshToken'],
+]) {
+  provider.on(event, (token) => issued.push({ kind, value: token.jti }));
+}
+provider.on('grant.success', (ctx) => {
+  if (ctx.oidc.params.grant_type === 'refresh_token') refreshes += 1;
+});
 
 /** Signs Alice in, or takes her consent to what of the request the test allows. */
 async function interact(request, response) {
@@ -122,6 +148,18 @@ async function control(request, response, path) {
   } else if (path === '/test/revoke-grants' && request.method === 'POST') {
     for (const grantId of grants) await (await provider.Grant.find(grantId))?.destroy();
     grants.clear();
+  } else if (path === '/test/token-ttl' && request.method === 'POST') {
+    let body = '';
+    for await (const chunk of request) body += chunk;
+    tokenTtl = JSON.parse(body).seconds;
+  } else if (path === '/test/tokens') {
+    const tokens = [];
+    for (const { kind, value } of issued) {
+      const token = await provider[kind].find(value);
+      tokens.push({ kind, value, alive: Boolean(token?.isValid) });
+    }
+    response.setHeader('content-type', 'application/json');
+    return response.end(JSON.stringify({ refreshes, tokens }));
   } else if (path !== '/test/introspections') {
     response.statusCode = 404;
     return response.end();
