@@ -162,16 +162,23 @@ impl Http {
     /// Sends until the server neither asks for another token nor for patience.
     async fn send(&self, method: Method, headers: &HeaderMap, body: Bytes) -> Result<Response, Failure> {
         let mut token = self.authority.token().await?;
-        let (mut renewals, mut asked, mut retries) = (0, 0, 0);
+        let (mut renewals, mut step_ups, mut asked, mut retries) = (0, 0, 0, 0);
         loop {
             let response = self.connected(&method, headers, &body, token.as_ref()).await?;
             let status = response.status();
             let wanted = match status {
+                StatusCode::UNAUTHORIZED if asked > 0 => {
+                    self.authority.in_vain().await;
+                    false
+                }
                 StatusCode::UNAUTHORIZED => {
                     renewals += 1;
-                    asked == 0 && renewals <= RENEWALS_MAX
+                    renewals <= RENEWALS_MAX
                 }
-                StatusCode::FORBIDDEN if lacks_scope(&response) => asked < ASKS_MAX,
+                StatusCode::FORBIDDEN if lacks_scope(&response) => {
+                    step_ups += 1;
+                    step_ups <= ASKS_MAX && asked < ASKS_MAX
+                }
                 _ => false,
             };
             if wanted {
