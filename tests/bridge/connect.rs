@@ -1,6 +1,8 @@
 //! `mcp-bridge connect` against scripted servers: what a lost connection, a forgetful server or a
 //! broken one may not do to a client.
 
+#[cfg(target_os = "linux")]
+pub(crate) mod desktop;
 pub(crate) mod rig;
 
 use std::time::Duration;

@@ -3,21 +3,23 @@
 
 use std::{
     io::{BufRead, BufReader},
+    net::SocketAddr,
     process::{Command, Stdio},
 };
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::{
     common::{
         bridge::{Bridge, CommandLine, Scratch},
+        http::Request,
         wait_until,
     },
     driver::{Guard, finish, named, node, python, run, transcript},
     everything::example,
 };
 
-const SECRET: &str = "the bridge's own secret at the authorization server";
+pub(crate) const SECRET: &str = "the bridge's own secret at the authorization server";
 const ALL_SCOPES: &str = "op:add op:sub op:mult op:div";
 
 #[test]
@@ -51,7 +53,7 @@ fn every_sdk_with_an_opaque_token_of_a_real_authorization_server() {
 
 #[test]
 fn every_sdk_with_a_signed_token_of_a_real_authorization_server() {
-    let server = AuthorizationServer::with_tokens("jwt");
+    let server = AuthorizationServer::with(&["--token-format", "jwt"]);
     let bridge = CommandLine::serve().flag("--auth", "jwt").flag("--issuer", &server.issuer).spawn();
     every_sdk_calculates(&server, &bridge);
     assert_eq!(server.introspections(), 0, "signed tokens are not asked about");
@@ -218,22 +220,22 @@ fn open_bridge() -> Bridge {
 
 /// `oidc-provider` on a loopback port; it is killed with the value.
 pub(crate) struct AuthorizationServer {
-    issuer: String,
-    introspection_url: String,
-    client_id: String,
+    pub(crate) issuer: String,
+    pub(crate) introspection_url: String,
+    pub(crate) client_id: String,
     _child: Guard,
 }
 
 impl AuthorizationServer {
     /// One whose access tokens are opaque.
     pub(crate) fn start() -> Self {
-        Self::with_tokens("opaque")
+        Self::with(&[])
     }
 
-    /// One whose access tokens are `opaque`, or signed: `jwt`.
-    fn with_tokens(format: &str) -> Self {
+    /// One with `flags`, which are told in its script.
+    pub(crate) fn with(flags: &[&str]) -> Self {
         let mut command = node("authorization-server.mjs");
-        command.args(["--token-format", format]);
+        command.args(flags);
         // It ends with its input, so even a killed test leaves none behind.
         command.env("BRIDGE_SECRET", SECRET).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::inherit());
         let mut child = Guard::spawn(&mut command);
@@ -251,7 +253,7 @@ impl AuthorizationServer {
     }
 
     /// A bridge that asks this server about tokens and believes an answer for `cache`.
-    fn bridge(&self, cache: &str) -> Bridge {
+    pub(crate) fn bridge(&self, cache: &str) -> Bridge {
         self.command_line(cache).spawn()
     }
 
@@ -269,6 +271,27 @@ impl AuthorizationServer {
     pub(crate) fn token_for(&self, bridge: &Bridge) -> String {
         let signed_in = run(node("oauth-token.mjs").args([bridge.url(), &self.issuer, ALL_SCOPES]));
         signed_in["access_token"].as_str().expect("an access token").to_owned()
+    }
+
+    /// From now on, the user consents to these scopes only; with none, to nothing at all.
+    pub(crate) fn consent_to(&self, scopes: &str) {
+        let consent = Request::post("/test/consent").json(&json!({ "scopes": scopes }));
+        consent.send(self.address()).expect(200, "consent");
+    }
+
+    /// The user withdraws every consent.
+    pub(crate) fn withdraw(&self) {
+        Request::post("/test/revoke-grants").send(self.address()).expect(200, "withdrawal");
+    }
+
+    /// What its token endpoint was given and gave.
+    pub(crate) fn grants(&self) -> Vec<Value> {
+        let answer = Request::get("/test/grants").send(self.address()).expect(200, "grants").json();
+        answer["granted"].as_array().expect("a list").clone()
+    }
+
+    fn address(&self) -> SocketAddr {
+        self.issuer.trim_start_matches("http://").parse().expect("an address")
     }
 
     /// How often it was asked about a token.

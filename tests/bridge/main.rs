@@ -14,6 +14,8 @@ mod conformance;
 mod connect;
 mod connect_conformance;
 mod connect_interop;
+#[cfg(target_os = "linux")]
+mod connect_sign_in;
 mod credentials;
 mod doctor;
 mod everything;

@@ -6,11 +6,12 @@
 // It ends when its standard input does, so that it cannot outlive the test that started it.
 //
 // Whoever comes is signed in as `alice`; what she consents to is what the test said last:
-//   POST /test/consent        {"scopes": "op:add"}   from now on she consents to these only
+//   POST /test/consent        {"scopes": "op:add"}   from now on she consents to these only; with none, she refuses
 //   POST /test/revoke-grants                         she withdraws every consent
 //   POST /test/token-ttl      {"seconds": 600}       how long tokens live that are issued from now on
 //   GET  /test/introspections                        how often it was asked about a token
 //   GET  /test/tokens                                how often tokens were renewed, and all that was issued
+//   GET  /test/grants                                what its token endpoint was given and gave, secrets and all
 // With DESK_SECRET in the environment there is a confidential client `desk` of a native program.
 import { createServer } from 'node:http';
 import { once } from 'node:events';
@@ -51,6 +52,7 @@ let refreshes = 0;
 /** Every code and token: its kind and value. */
 const issued = [];
 const grants = new Set();
+const granted = [];
 
 const desk = process.env.DESK_SECRET && {
   client_id: 'desk',
@@ -121,11 +123,22 @@ provider.on('grant.success', (ctx) => {
   if (ctx.oidc.params.grant_type === 'refresh_token') refreshes += 1;
 });
 
+provider.on('grant.success', ({ oidc, body }) => {
+  const { grant_type, code, code_verifier } = oidc.params;
+  const { access_token, refresh_token, scope } = body;
+  granted.push({ grant_type, code, code_verifier, access_token, refresh_token, scope });
+});
+provider.on('grant.error', ({ oidc }, { error }) => granted.push({ grant_type: oidc?.params?.grant_type, error }));
+
 /** Signs Alice in, or takes her consent to what of the request the test allows. */
 async function interact(request, response) {
   const { prompt, params } = await provider.interactionDetails(request, response);
   if (prompt.name === 'login') {
     return provider.interactionFinished(request, response, { login: { accountId: ACCOUNT } });
+  }
+  if (consented.size === 0) {
+    const refused = { error: 'access_denied', error_description: 'Alice refuses' };
+    return provider.interactionFinished(request, response, refused);
   }
   const grant = new provider.Grant({ accountId: ACCOUNT, clientId: params.client_id });
   for (const [resource, scopes] of Object.entries(prompt.details.missingResourceScopes ?? {})) {
@@ -144,7 +157,7 @@ async function control(request, response, path) {
   if (path === '/test/consent' && request.method === 'POST') {
     let body = '';
     for await (const chunk of request) body += chunk;
-    consented = new Set(JSON.parse(body).scopes.split(' '));
+    consented = new Set(JSON.parse(body).scopes.split(' ').filter(Boolean));
   } else if (path === '/test/revoke-grants' && request.method === 'POST') {
     for (const grantId of grants) await (await provider.Grant.find(grantId))?.destroy();
     grants.clear();
@@ -160,12 +173,12 @@ async function control(request, response, path) {
     }
     response.setHeader('content-type', 'application/json');
     return response.end(JSON.stringify({ refreshes, tokens }));
-  } else if (path !== '/test/introspections') {
+  } else if (!['/test/introspections', '/test/grants'].includes(path)) {
     response.statusCode = 404;
     return response.end();
   }
   response.setHeader('content-type', 'application/json');
-  return response.end(JSON.stringify({ introspections }));
+  return response.end(JSON.stringify(path === '/test/grants' ? { granted } : { introspections }));
 }
 
 const oidc = provider.callback();

@@ -23,6 +23,11 @@ pub trait Authority: Send + Sync {
     /// [`Unauthorized`] when there is none to be had.
     fn refused<'a>(&'a self, refusal: Refusal, used: Option<&'a Secret<String>>) -> BoxFuture<'a, Granted>;
 
+    /// Is told that the server refuses the very token that the user has just signed in for.
+    fn in_vain(&self) -> BoxFuture<'_, ()> {
+        Box::pin(std::future::ready(()))
+    }
+
     /// Ends what is going on, and keeps what there is to keep. To be called once, last.
     fn close(&self) -> BoxFuture<'_, ()> {
         Box::pin(std::future::ready(()))

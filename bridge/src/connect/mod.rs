@@ -10,6 +10,7 @@ pub(crate) mod remote;
 mod settings;
 mod sign_in;
 mod stdio;
+mod step_up;
 mod translated;
 
 use std::{io, sync::Arc, time::Duration};

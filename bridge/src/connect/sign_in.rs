@@ -1,6 +1,10 @@
 //! Signing in at the remote server, when it asks for it.
 
-use std::{path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    path::PathBuf,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use futures_util::future::BoxFuture;
 use http::StatusCode;
@@ -14,6 +18,7 @@ use mcp_calculator::{
         ending::{self, SignedOut},
         fetch::FetcherOptions,
         flow::DEADLINE,
+        prompt::plain,
         registration::{ClientOptions, Registered},
         session::{Session, SessionError, SignInError},
         store::{Store, StoreError, StoreKind},
@@ -29,6 +34,7 @@ use super::{
     Settings,
     authority::{Authority, Grant, Granted, Refusal, Unauthorized},
     flags::LogoutFlags,
+    step_up::Asked,
 };
 
 /// The service in the keyring, and the folder for state.
@@ -59,6 +65,9 @@ struct Inner {
     url: Url,
     session: Session,
     asking: Asking,
+    /// What a user runs to sign in here.
+    command: String,
+    stepped_up: Asked,
     tasks: TaskTracker,
     end: CancellationToken,
 }
@@ -94,9 +103,10 @@ impl SignedIn {
         };
         let store = Store::open(flags.token_store, APPLICATION, settings.state_dir.clone())?;
         let slot = Slot { account: flags.account.clone(), server: Some(flags.url.clone()) };
-        let session = Session::new(store, slot, Renewal(fetcher), command(settings));
-        let (tasks, end) = (TaskTracker::new(), CancellationToken::new());
-        Ok(Self(Arc::new(Inner { url: settings.url.clone(), session, asking, tasks, end })))
+        let command = command(settings);
+        let session = Session::new(store, slot, Renewal(fetcher), command.clone());
+        let (tasks, end, stepped_up) = (TaskTracker::new(), CancellationToken::new(), Asked::default());
+        Ok(Self(Arc::new(Inner { url: settings.url.clone(), session, asking, command, stepped_up, tasks, end })))
     }
 
     /// Signs in because the user wants it now, whatever has failed before.
@@ -118,20 +128,62 @@ impl Inner {
     }
 
     async fn replace(&self, refusal: &Refusal, used: Option<&Secret<String>>) -> Granted {
-        if let (StatusCode::UNAUTHORIZED, Some(used)) = (refusal.status, used) {
-            match self.session.refused(used).await {
-                Ok(token) => return Ok(Grant { token, by_user: false }),
-                Err(SessionError::SignedOut { .. } | SessionError::SignInNeeded { .. }) => {}
-                Err(error) => return Err(Unauthorized(error.to_string())),
+        let challenge = Challenge::read(&refusal.challenges);
+        let steps_up = refusal.status == StatusCode::FORBIDDEN;
+        if let Some(used) = used {
+            let other = if steps_up { self.newer(used).await } else { self.renewed(used).await };
+            if let Some(token) = other.map_err(|error| Unauthorized(error.to_string()))? {
+                return Ok(Grant { token, by_user: false });
             }
         }
-        let challenge = Challenge::read(&refusal.challenges);
+        let scopes = sorted(challenge.as_ref());
+        if steps_up && !self.stepped_up.may_ask(&scopes, Instant::now()) {
+            return Err(self.asked_already(&scopes));
+        }
         let asked = self.session.sign_in(async |known| self.asking.ask(known.as_ref(), challenge.as_ref()).await).await;
         let record = asked.map_err(|error| Unauthorized(error.to_string()))?;
+        if steps_up {
+            self.stepped_up.note(scopes, Instant::now());
+        }
         let token = self.token_of(&record);
         let token = token.ok_or_else(|| Unauthorized("the sign-in is for another server than this".to_owned()))?;
         Ok(Grant { token, by_user: true })
     }
+
+    /// A token in place of `used`, which has ended; `None` where only the user can help.
+    async fn renewed(&self, used: &Secret<String>) -> Result<Option<Secret<String>>, SessionError> {
+        match self.session.refused(used).await {
+            Ok(token) => Ok(Some(token)),
+            Err(SessionError::SignedOut { .. } | SessionError::SignInNeeded { .. }) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// The token of now, if `used`, which opens too little, is an older one: the user may have consented
+    /// to more meanwhile.
+    async fn newer(&self, used: &Secret<String>) -> Result<Option<Secret<String>>, SessionError> {
+        let now = match self.session.record().await {
+            Ok(record) => record.and_then(|record| self.token_of(&record)),
+            Err(SessionError::SignedOut { .. } | SessionError::SignInNeeded { .. }) => None,
+            Err(error) => return Err(error),
+        };
+        Ok(now.filter(|now| now.expose() != used.expose()))
+    }
+
+    fn asked_already(&self, scopes: &[String]) -> Unauthorized {
+        let scopes = if scopes.is_empty() { "more scopes".to_owned() } else { plain(&scopes.join(" ")) };
+        Unauthorized(format!(
+            "the server wants {scopes} for this, which the user was asked for a moment ago; run `{}` to be asked again",
+            self.command
+        ))
+    }
+}
+
+/// The scopes that a challenge names.
+fn sorted(challenge: Option<&Challenge>) -> Vec<String> {
+    let mut scopes = challenge.and_then(|challenge| challenge.scopes.clone()).unwrap_or_default();
+    scopes.sort_unstable();
+    scopes
 }
 
 impl Authority for SignedIn {
@@ -158,6 +210,10 @@ impl Authority for SignedIn {
             }
         });
         Box::pin(async { granting.await.unwrap_or_else(|error| Err(Unauthorized(error.to_string()))) })
+    }
+
+    fn in_vain(&self) -> BoxFuture<'_, ()> {
+        Box::pin(self.0.session.was_in_vain("the server refuses its token (401)"))
     }
 
     fn close(&self) -> BoxFuture<'_, ()> {

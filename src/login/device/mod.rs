@@ -39,7 +39,7 @@ async fn sign_in_with<S: Future<Output = ()>>(
 ) -> Result<Record, SignInError> {
     let plan = plan(&order).await?;
     let endpoint = plan.metadata.for_device()?;
-    match round(&order, &plan, endpoint, plan.known, &sleep).await {
+    match round(&order, &plan, endpoint, plan.registered(), &sleep).await {
         // The server has forgotten the client that registered last time, so another one does.
         Err(SignInError::Token { error: TokenRefusal::Client(_), .. }) if plan.known.is_some() => {
             round(&order, &plan, endpoint, None, &sleep).await

@@ -65,7 +65,7 @@ pub const DEADLINE: Duration = Duration::from_secs(300);
 pub async fn sign_in(order: SignIn<'_>) -> Result<Record, SignInError> {
     let plan = plan(&order).await?;
     let endpoint = plan.metadata.for_browser()?;
-    match round(&order, &plan, endpoint, plan.known).await {
+    match round(&order, &plan, endpoint, plan.registered()).await {
         // The server has forgotten the client that registered last time, so another one does.
         Err(SignInError::Token { error: TokenRefusal::Client(_), .. }) if plan.known.is_some() => {
             round(&order, &plan, endpoint, None).await

@@ -91,7 +91,20 @@ fn add(scopes: &mut Vec<String>, more: &[String]) {
     }
 }
 
-impl Plan<'_> {
+impl<'a> Plan<'a> {
+    /// The sign-in before, if the client that it registered may ask for all of the scopes.
+    ///
+    /// Servers list the scopes that a user needs to begin with and ask for others when they are needed
+    /// (MCP, "Scope Selection Strategy"); a client whose registration knew nothing of those is refused
+    /// with `invalid_scope` by a strict authorization server, and so another one registers.
+    pub(crate) fn registered(&self) -> Option<&'a Record> {
+        let can_register = self.metadata.registration_endpoint.is_some();
+        let was_known = |record: &Record, scope: &String| {
+            scope == OFFLINE_ACCESS || record.scopes.contains(scope) || self.scopes_supported.contains(scope)
+        };
+        self.known.filter(|record| !can_register || self.scopes.iter().all(|scope| was_known(record, scope)))
+    }
+
     /// The scopes of a registration: also those that later challenges may ask for.
     pub(crate) fn registered_scopes(&self) -> Vec<String> {
         let mut scopes = self.scopes.clone();

@@ -379,6 +379,23 @@ async fn registration_is_used_again_while_its_callback_is_free() {
 }
 
 #[tokio::test]
+async fn scope_that_no_registration_knew_registers_anew() {
+    let provider = Provider::start(|_| ());
+    let known = Case::new(&provider).sign_in().await.expect("signed in");
+    let error = Some("insufficient_scope".to_owned());
+    for (wanted, registrations) in [("write", 1), ("admin", 2)] {
+        let challenge = Challenge { error: error.clone(), scopes: Some(scopes(wanted)), ..Challenge::default() };
+        let known = Record { scopes: scopes("read"), ..known.clone() };
+        let case = Case { challenge: Some(challenge), known: Some(known), ..Case::new(&provider) };
+        case.sign_in().await.expect("signed in");
+        assert_eq!(case.seen.parameter("scope"), Some(format!("{wanted} read")));
+        assert_eq!(provider.server.requests_to("/register").len(), registrations, "{wanted}");
+    }
+    let last = provider.server.requests_to("/register").pop().expect("a registration");
+    assert!(last.body.contains(r#""scope":"admin read write""#), "{}", last.body);
+}
+
+#[tokio::test]
 async fn forgotten_client_registers_anew_once() {
     let good = (200, json!({ "access_token": "a", "token_type": "Bearer" }));
     let unknown = (401, json!({ "error": "invalid_client" }));

@@ -76,6 +76,13 @@ impl Session {
         }
     }
 
+    /// Counts the last sign-in as one that failed, for this `reason`: its token opens nothing.
+    ///
+    /// A server that refuses every token could have the user asked for ever.
+    pub async fn was_in_vain(&self, reason: &str) {
+        self.0.note(Some(reason.to_owned())).await;
+    }
+
     /// Lets the next [`Session::sign_in`] ask the user, whatever has failed before: the user wants it.
     ///
     /// # Errors

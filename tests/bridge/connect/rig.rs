@@ -9,7 +9,7 @@ use std::{
         Arc, Condvar, Mutex,
         mpsc::{Receiver, channel},
     },
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use serde_json::{Value, json};
@@ -75,7 +75,12 @@ impl Connect {
 
     /// The next message; what is none fails the test.
     pub(crate) fn next(&mut self) -> Value {
-        match self.lines.recv_timeout(PATIENCE) {
+        self.next_within(PATIENCE)
+    }
+
+    /// The same for what may take longer than a machine needs.
+    pub(crate) fn next_within(&mut self, patience: Duration) -> Value {
+        match self.lines.recv_timeout(patience) {
             Ok(line) => serde_json::from_str(&line).unwrap_or_else(|error| panic!("no message ({error}): {line}")),
             Err(error) => {
                 let _ = self.child.0.kill();
@@ -90,6 +95,11 @@ impl Connect {
         let answer = self.next();
         assert_eq!(answer["result"]["protocolVersion"], LEGACY, "{answer}");
         self.send(&json!({ "jsonrpc": "2.0", "method": "notifications/initialized" }));
+    }
+
+    /// Its process id.
+    pub(crate) fn id(&self) -> u32 {
+        self.child.0.id()
     }
 
     pub(crate) fn close_input(&mut self) {
@@ -137,7 +147,7 @@ impl Connect {
                 let _ = self.child.0.kill();
                 panic!("it does not end:\n{}", self.log());
             }
-            std::thread::sleep(std::time::Duration::from_millis(5));
+            std::thread::sleep(Duration::from_millis(5));
         }
     }
 
@@ -151,6 +161,7 @@ impl Connect {
 pub(crate) struct Asked {
     /// The HTTP method.
     pub(crate) http: String,
+    pub(crate) path: String,
     headers: HashMap<String, String>,
     /// The body, `null` where there is none.
     pub(crate) body: Value,
@@ -243,10 +254,11 @@ fn answer(stream: &TcpStream, record: &(Mutex<Record>, Condvar), script: &(impl 
     let mut reader = BufReader::new(stream);
     let Ok(Some((start, fields))) = read_head(&mut reader) else { return };
     let Ok(body) = read_request_body(&mut reader, &fields) else { return };
-    let http = start.split(' ').next().unwrap_or_default().to_owned();
+    let mut words = start.split(' ').map(str::to_owned);
+    let (http, path) = (words.next().unwrap_or_default(), words.next().unwrap_or_default());
     let headers = fields.into_iter().map(|(name, value)| (name.to_ascii_lowercase(), value)).collect();
     let body = serde_json::from_slice(&body).unwrap_or_default();
-    let mut asked = Asked { http, headers, body, at: Instant::now(), nth: 0 };
+    let mut asked = Asked { http, path, headers, body, at: Instant::now(), nth: 0 };
     {
         let mut record = record.0.lock().expect("the record");
         asked.nth = record.asked.iter().filter(|earlier| earlier.is_like(&asked)).count();

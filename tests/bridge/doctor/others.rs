@@ -38,7 +38,7 @@ fn our_bridge_with_a_real_authorization_server() {
     let token = server.token_for(&bridge);
     let (healthy, code) = report(doctor(bridge.url()).env("MCP_BRIDGE_TOKEN", token));
     assert_eq!(code, Some(0), "{healthy:#}");
-    assert_eq!(ended(&healthy, "warn"), ["url", "endpoints", "cors-sign-in"], "{healthy:#}");
+    assert_eq!(ended(&healthy, "warn"), ["url", "cors-sign-in"], "{healthy:#}");
     for check in ["server-metadata", "issuer", "pkce", "registration", "tools", "streaming"] {
         assert_eq!(finding(&healthy, check)["outcome"], "pass", "{healthy:#}");
     }

@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
-use mcp_calculator::secret::Secret;
+use mcp_calculator::{login::challenge::Challenge, secret::Secret};
 use reqwest::{Response, redirect};
 use tokio::time::sleep;
 use tracing::{debug, info};
@@ -162,24 +162,30 @@ impl Http {
     /// Sends until the server neither asks for another token nor for patience.
     async fn send(&self, method: Method, headers: &HeaderMap, body: Bytes) -> Result<Response, Failure> {
         let mut token = self.authority.token().await?;
-        let (mut renewals, mut asked, mut retries) = (0, 0, 0);
+        let (mut renewals, mut step_ups, mut asked, mut retries) = (0, 0, 0, 0);
         loop {
             let response = self.connected(&method, headers, &body, token.as_ref()).await?;
             let status = response.status();
             let wanted = match status {
+                StatusCode::UNAUTHORIZED if asked > 0 => {
+                    self.authority.in_vain().await;
+                    false
+                }
                 StatusCode::UNAUTHORIZED => {
                     renewals += 1;
-                    asked == 0 && renewals <= RENEWALS_MAX
+                    renewals <= RENEWALS_MAX
                 }
-                StatusCode::FORBIDDEN if lacks_scope(&response) => asked < ASKS_MAX,
+                StatusCode::FORBIDDEN if lacks_scope(&response) => {
+                    step_ups += 1;
+                    step_ups <= ASKS_MAX && asked < ASKS_MAX
+                }
                 _ => false,
             };
             if wanted {
-                let challenges = response.headers().get_all(header::WWW_AUTHENTICATE).iter();
-                let challenges = challenges.filter_map(|value| value.to_str().ok().map(str::to_owned)).collect();
+                let refusal = Refusal { status, challenges: challenges(&response) };
                 drop(response);
                 debug!(%status, "asking for another token");
-                let granted = self.authority.refused(Refusal { status, challenges }, token.as_ref()).await?;
+                let granted = self.authority.refused(refusal, token.as_ref()).await?;
                 asked += usize::from(granted.by_user);
                 token = Some(granted.token);
                 continue;
@@ -242,8 +248,14 @@ fn is_busy(status: StatusCode) -> bool {
 
 /// Whether a 403 asks for more scopes (RFC 6750 §3.1); every other one is final.
 fn lacks_scope(response: &Response) -> bool {
-    let mut challenges = response.headers().get_all(header::WWW_AUTHENTICATE).iter();
-    challenges.any(|value| value.to_str().is_ok_and(|text| text.contains("insufficient_scope")))
+    Challenge::read(challenges(response)).is_some_and(|challenge| challenge.asks_for_more())
+}
+
+/// The values of `WWW-Authenticate`.
+fn challenges(response: &Response) -> Vec<String> {
+    let values = response.headers().get_all(header::WWW_AUTHENTICATE).iter();
+    // Descriptions may hold any bytes, which must not hide what is around them.
+    values.map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned()).collect()
 }
 
 /// `Retry-After` in seconds; its dates are for people (RFC 9110 §10.2.3).
@@ -395,6 +407,15 @@ mod tests {
             (&["401 Unauthorized", LACKS, LACKS, "202 Accepted"], true, &["t0", "t1", "t2", "t3"]),
             (&[LACKS], false, &["t0", "t1", "t2", "t3"]),
             (&["403 Forbidden"], false, &["t0"]),
+            (&["403 Forbidden\r\nWWW-Authenticate: Basic realm=\"Bearer error=insufficient_scope\""], false, &["t0"]),
+            (
+                &[
+                    "403 Forbidden\r\nWWW-Authenticate: Bearer error_description=\"\u{e9}\", error=insufficient_scope",
+                    "202 Accepted",
+                ],
+                true,
+                &["t0", "t1"],
+            ),
         ] {
             let (outcome, tokens, refusals) = post(answers).await;
             let tokens: Vec<&str> = tokens.iter().map(String::as_str).collect();
@@ -403,7 +424,7 @@ mod tests {
                 (is_good, expected, expected.len() - 1),
                 "{outcome:?}"
             );
-            if answers[0].contains("Basic") {
+            if answers[0].contains("Authenticate: Bearer a\r\n") {
                 assert_eq!(refusals[0].challenges, ["Bearer a", "Basic"]);
             }
         }
