@@ -3,21 +3,26 @@
 use std::time::Duration;
 
 use clap::Args;
-use mcp_calculator::login::store::StoreKind;
+use mcp_calculator::{login::store::StoreKind, secret::Secret};
 use tracing::level_filters::LevelFilter;
+
+/// What no log shows, though it was written where everybody can read it.
+fn secret(text: &str) -> Result<Secret<String>, std::convert::Infallible> {
+    Ok(Secret::new(text.to_owned()))
+}
 
 /// The flags of `connect`.
 #[derive(Clone, Debug, Args)]
 pub struct ConnectFlags {
-    /// The server's MCP endpoint, as https://example.com/mcp
+    /// The URL of the server's MCP endpoint, which often ends with /mcp
     #[arg(value_name = "URL")]
     pub url: String,
     /// A header for every request, as 'NAME: VALUE'; may be given several times
     ///
     /// ${VARIABLE} in the value is that variable of the environment, so that a secret stands in no argument:
     /// --header 'Authorization: Bearer ${API_TOKEN}'.
-    #[arg(long = "header", value_name = "HEADER", help_heading = "Requests")]
-    pub headers: Vec<String>,
+    #[arg(long = "header", value_name = "HEADER", value_parser = secret, help_heading = "Requests")]
+    pub headers: Vec<Secret<String>>,
     /// How long the answer to a request may take
     #[arg(long, value_name = "DURATION", default_value = "10m", value_parser = humantime::parse_duration, help_heading = "Requests")]
     pub request_timeout: Duration,

@@ -2,7 +2,7 @@
 //!
 //! Nothing is asked of the server before the client has said something: its first request shows which
 //! era it speaks. A server of the same era then gets every message as it is, and so does the client;
-//! what HTTP adds is [`remote`]'s business.
+//! what HTTP adds is the business of `remote`.
 
 pub mod authority;
 pub mod flags;

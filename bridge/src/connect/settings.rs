@@ -73,7 +73,7 @@ impl Settings {
         let url = endpoint(&flags.url, flags.insecure_http).map_err(&mut keep).ok();
         let mut headers = HeaderMap::new();
         for text in &flags.headers {
-            match header(text, &variable) {
+            match header(text.expose(), &variable) {
                 Ok((name, value)) => {
                     headers.append(name, value);
                 }
@@ -266,6 +266,12 @@ mod tests {
             assert!(!problem.contains("canary") && problem.contains("--header"), "{problem}");
         }
         assert!(read(&["https://a.example", "--header", "Authorization: a", "--header", "authorization: b"]).is_err());
+    }
+
+    #[test]
+    fn a_secret_that_is_written_out_stays_out_of_the_log() {
+        let settings = read(&["https://a.example", "--header", "X-Api-Key: canary"]).expect("settings");
+        assert!(!format!("{settings:?} {:?}", settings.flags).contains("canary"), "{settings:?}");
     }
 
     #[test]

@@ -233,12 +233,49 @@ impl Authority for SignedIn {
 /// What a user runs to sign in here.
 fn command(settings: &Settings) -> String {
     let flags = &settings.flags;
-    let mut line = format!("mcp-bridge login {}", flags.url);
+    // The text gets into logs and before models; who has a key in the query knows what belongs there.
+    let (url, query) = flags.url.split_once('?').map_or((&*flags.url, ""), |(url, _)| (url, "?..."));
+    let mut line = format!("mcp-bridge login {}", quoted(&format!("{url}{query}")));
     if flags.account != Slot::DEFAULT_ACCOUNT {
-        line += &format!(" --account {}", flags.account);
+        line += &format!(" --account {}", quoted(&flags.account));
     }
     if flags.token_store == StoreKind::File {
         line += " --token-store file";
     }
     line
+}
+
+/// `word` as a shell takes it for one word.
+fn quoted(word: &str) -> String {
+    let is_plain = |char: char| char.is_ascii_alphanumeric() || "@%+=:,./_-".contains(char);
+    match word {
+        _ if word.chars().all(is_plain) => word.to_owned(),
+        _ if cfg!(windows) => format!("\"{word}\""),
+        _ => format!("'{}'", word.replace('\'', r"'\''")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::{Args as _, FromArgMatches as _};
+
+    use super::*;
+    use crate::connect::flags::ConnectFlags;
+
+    #[test]
+    #[cfg(unix)]
+    fn a_command_to_copy_gives_neither_a_key_away_nor_a_shell_more_words() {
+        for (url, account, expected) in [
+            ("https://a.example/mcp", "default", "mcp-bridge login https://a.example/mcp"),
+            ("https://a.example/mcp?key=canary", "default", "mcp-bridge login 'https://a.example/mcp?...'"),
+            ("https://a.example/$(id);x", "default", "mcp-bridge login 'https://a.example/$(id);x'"),
+            ("https://a.example/", "it's; rm", r"mcp-bridge login https://a.example/ --account 'it'\''s; rm'"),
+        ] {
+            let command = ConnectFlags::augment_args(clap::Command::new("connect"));
+            let matches = command.get_matches_from(["connect", url, "--account", account]);
+            let flags = ConnectFlags::from_arg_matches(&matches).expect("flags");
+            let settings = Settings::new(flags, |_| None).expect("settings");
+            assert_eq!(super::command(&settings), expected);
+        }
+    }
 }

@@ -92,6 +92,23 @@ impl Client {
         let _ = self.0.lines.send(line).await;
     }
 
+    /// Tells it `line`, the answer to the request with `key`, if that is still open; with `number`, only
+    /// if it is that one.
+    ///
+    /// To end a request ends whoever brings its answer, and that may be the caller: there must be room
+    /// for the line first, and nothing to wait for between the end and the line. Cancel-safe: dropped
+    /// before that, the request is still open.
+    async fn settle(&self, key: &str, number: Option<u64>, line: Bytes) -> bool {
+        let room = self.0.lines.reserve().await;
+        let was_open = self.0.open.locked().end(key, number);
+        if let Ok(room) = room
+            && was_open
+        {
+            room.send(line);
+        }
+        was_open
+    }
+
     /// Opens the request with `id`. The end does not wait for one that is not `awaited`.
     ///
     /// # Errors
@@ -151,13 +168,11 @@ impl Client {
             },
             Incoming::Answer { id, .. } => {
                 let key = key(id);
-                if !self.0.open.locked().end(&key, None) {
+                if !self.settle(&key, None, line.clone()).await {
                     debug!(id = shown(id), "dropped an answer that nobody waits for");
                     return Ok(Heard::Other);
                 }
-                let heard = if asked.is_some_and(|asked| asked.key == key) { Heard::Answer } else { Heard::Other };
-                self.tell(line).await;
-                return Ok(heard);
+                return Ok(if asked.is_some_and(|asked| asked.key == key) { Heard::Answer } else { Heard::Other });
             }
             Incoming::Request | Incoming::Notification { .. } => self.tell(line).await,
         }
@@ -167,7 +182,9 @@ impl Client {
     /// A batch, which a server of 2025-03-26 may send.
     async fn hear_all(&self, batch: &Bytes, asked: Option<&Ticket>) -> Result<Heard, Failure> {
         let unreadable = |error| Failure::Protocol(format!("its message cannot be read ({error})"));
-        let messages: Vec<&RawValue> = serde_json::from_slice(batch).map_err(unreadable)?;
+        let mut messages: Vec<&RawValue> = serde_json::from_slice(batch).map_err(unreadable)?;
+        // What ends the request comes last: whoever brings the others ends with it.
+        messages.sort_by_cached_key(|message| asked.is_some_and(|asked| asked.is_answered_by(message.get())));
         let mut heard = Heard::Other;
         for message in messages {
             if message.get().starts_with('[') {
@@ -185,8 +202,15 @@ impl Client {
 impl Ticket {
     /// Answers the request, unless it is answered or cancelled already.
     pub(crate) async fn answer(&self, line: Bytes) {
-        if self.client.0.open.locked().end(&self.key, Some(self.number)) {
-            self.client.tell(line).await;
+        self.client.settle(&self.key, Some(self.number), line).await;
+    }
+
+    /// Whether `message` would answer it.
+    fn is_answered_by(&self, message: &str) -> bool {
+        match Incoming::parse(message) {
+            Ok(Incoming::Answer { id: "null", outcome }) => outcome.is_err(),
+            Ok(Incoming::Answer { id, .. }) => key(id) == self.key,
+            _ => false,
         }
     }
 
@@ -203,5 +227,73 @@ impl Drop for Ticket {
         if self.is_awaited {
             self.client.0.waiting.send_modify(|waiting| *waiting -= 1);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What a client reads that is one line behind when the answer comes to a request which ends with it.
+    async fn read_late<F: Future<Output = ()>>(bring: impl FnOnce(Client, Arc<Ticket>) -> F) -> Vec<String> {
+        let (sender, mut lines) = mpsc::channel(1);
+        let client = Client::new(sender);
+        let ticket = Arc::new(client.open("1", true).expect("a free id"));
+        client.tell(Bytes::from_static(b"behind")).await;
+        let bringing = async {
+            tokio::select! {
+                biased;
+                () = ticket.closed.cancelled() => {}
+                () = bring(client.clone(), Arc::clone(&ticket)) => {}
+            }
+        };
+        let reading = async {
+            let mut read = Vec::new();
+            while let Some(line) = lines.recv().await {
+                let is_last = line.starts_with(br#"{"id":1,"#) || line.windows(7).any(|part| part == br#""code":"#);
+                read.push(String::from_utf8_lossy(&line).into_owned());
+                if is_last {
+                    break;
+                }
+            }
+            read
+        };
+        let both = async { tokio::join!(biased; bringing, reading).1 };
+        tokio::time::timeout(std::time::Duration::from_secs(60), both).await.expect("an answer in spite of all")
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_client_that_reads_slowly_still_gets_every_answer() {
+        const ANSWER: &str = r#"{"id":1,"result":{}}"#;
+        let heard = |message: &'static str| {
+            read_late(async move |client, ticket: Arc<Ticket>| {
+                let heard = client.hear(Bytes::from_static(message.as_bytes()), Some(&ticket)).await;
+                assert_eq!(heard.ok(), Some(Heard::Answer));
+            })
+        };
+        assert_eq!(heard(ANSWER).await, ["behind", ANSWER]);
+        let refusal = heard(r#"{"id":null,"error":{"code":1}}"#).await;
+        assert!(refusal[1].contains(r#""id":1"#), "{refusal:?}");
+        // A batch in which the answer is not the last.
+        let batch = heard(r#"[{"id":1,"result":{}},{"method":"a"},{"method":"b"}]"#).await;
+        assert_eq!(batch, ["behind", r#"{"method":"a"}"#, r#"{"method":"b"}"#, ANSWER]);
+        let answered = read_late(async |_, ticket: Arc<Ticket>| {
+            ticket.answer(Bytes::from_static(ANSWER.as_bytes())).await;
+        });
+        assert_eq!(answered.await, ["behind", ANSWER]);
+        let failed = read_late(async |_, ticket: Arc<Ticket>| ticket.fail(&Failure::Ended).await).await;
+        assert!(failed[1].contains("stream ended"), "{failed:?}");
+    }
+
+    #[tokio::test]
+    async fn an_answer_after_a_cancellation_is_not_told() {
+        let (sender, mut lines) = mpsc::channel(1);
+        let client = Client::new(sender);
+        let ticket = client.open("1", true).expect("a free id");
+        assert!(client.cancel("1"));
+        let heard = client.hear(Bytes::from_static(br#"{"id":1,"result":{}}"#), Some(&ticket)).await;
+        assert_eq!(heard.ok(), Some(Heard::Other));
+        ticket.answer(Bytes::from_static(b"{}")).await;
+        assert!(lines.try_recv().is_err());
     }
 }

@@ -289,6 +289,8 @@ async fn refusal(response: Response) -> Failure {
     let (status, retry_after) = (response.status(), retry_after(&response));
     if status.is_redirection() {
         let to = response.headers().get(header::LOCATION).map(HeaderValue::as_bytes).unwrap_or_default();
+        // Servers put what they were asked with into the query, secrets too.
+        let to = to.split(|byte| *byte == b'?').next().unwrap_or_default();
         return Failure::Redirect { status, to: shown(&String::from_utf8_lossy(to)) };
     }
     let is_html =

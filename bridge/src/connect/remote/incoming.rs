@@ -10,7 +10,7 @@ use bytes::Bytes;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use crate::message::{quoted, shown, text};
+use crate::message::{quoted, text};
 
 /// One message of the server's.
 #[derive(Debug)]
@@ -52,8 +52,13 @@ impl<'a> Incoming<'a> {
             #[serde(borrow)]
             error: Option<&'a RawValue>,
         }
-        let envelope: Envelope<'a> = serde_json::from_str(message)
-            .map_err(|error| format!("{} is no JSON-RPC message ({error})", shown(message)))?;
+        // Nothing of it is repeated, not even by serde: it may be a part of somebody's data.
+        let no_message = |why: &str| Err(format!("what it sent is no JSON-RPC message ({why})"));
+        let envelope: Envelope<'a> = match serde_json::from_str(message) {
+            Ok(envelope) => envelope,
+            Err(error) if error.is_data() => return no_message("it is no object"),
+            Err(error) => return no_message(&format!("broken JSON at column {}", error.column())),
+        };
         let Envelope { id, method, params, result, error } = envelope;
         match (method.and_then(text), id) {
             (Some(_), Some(_)) => Ok(Self::Request),
@@ -62,7 +67,7 @@ impl<'a> Incoming<'a> {
                 let outcome = match (result, error) {
                     (_, Some(error)) => Err(error),
                     (Some(result), None) => Ok(result),
-                    (None, None) => return Err(format!("{} is no JSON-RPC message", shown(message))),
+                    (None, None) => return no_message("it has neither method nor result nor error"),
                 };
                 Ok(Self::Answer { id: id.map_or("null", RawValue::get), outcome })
             }
@@ -146,6 +151,16 @@ mod tests {
             ("", "none"),
         ] {
             assert_eq!(kind(message), expected, "{message}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_message_is_not_repeated() {
+        for message in
+            ["canary", "\"canary\"", "[\"canary\"]", "{\"canary\":1}", "{\"id\":1,\"id\":\"canary\"}", "{canary"]
+        {
+            let problem = Incoming::parse(message).expect_err("no message");
+            assert!(problem.contains("no JSON-RPC message") && !problem.contains("canary"), "{problem}");
         }
     }
 
