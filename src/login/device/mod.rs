@@ -70,6 +70,9 @@ async fn round<S: Future<Output = ()>>(
     }
     let started = request.request_async(&send).await;
     let started: StandardDeviceAuthorizationResponse = started.map_err(|error| refused(error.into()))?;
+    if started.interval() > INTERVAL_LIMIT {
+        return Err(refused(TokenError::Unusable("its interval is longer than an hour".to_owned())));
+    }
     show(order, plan, &client, &started)?;
 
     let mut request = oauth.exchange_device_access_token(&started);
@@ -97,6 +100,9 @@ async fn round<S: Future<Output = ()>>(
         scopes: &plan.scopes,
     }))
 }
+
+/// Above this it is no interval. The polling loop adds to it, which must not leave the type's range.
+const INTERVAL_LIMIT: Duration = Duration::from_secs(60 * 60);
 
 /// A server that asks for none would be asked without pause.
 const INTERVAL_MIN: Duration = Duration::from_secs(1);

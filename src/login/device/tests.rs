@@ -117,7 +117,7 @@ async fn page_for_the_code_is_https_or_nothing_is_shown() {
 
 #[tokio::test]
 async fn server_that_asks_for_no_pause_is_not_flooded_and_one_that_asks_for_years_is_not_obeyed() {
-    for (interval, expected) in [(json!(0), 1), (json!(u64::MAX), 60), (json!(null), 5), (json!(7), 7)] {
+    for (interval, expected) in [(json!(0), 1), (json!(3600), 60), (json!(null), 5), (json!(7), 7)] {
         let provider = Provider::start(|script| {
             script.device[0].1["interval"] = interval.clone();
             script.token = vec![token()];
@@ -125,6 +125,20 @@ async fn server_that_asks_for_no_pause_is_not_flooded_and_one_that_asks_for_year
         let outcome = sign_in_at(&provider, None).await;
         outcome.result.expect("signed in");
         assert_eq!(outcome.pauses, [expected], "{interval}");
+    }
+}
+
+#[tokio::test]
+async fn interval_without_end_does_not_end_the_program() {
+    for interval in [json!(u64::MAX), json!(3601)] {
+        let provider = Provider::start(|script| {
+            script.device[0].1["interval"] = interval.clone();
+            script.token = vec![refusal("slow_down"), token()];
+        });
+        let outcome = sign_in_at(&provider, None).await;
+        let error = outcome.result.expect_err("no interval").to_string();
+        assert!(error.contains("its interval is longer than an hour"), "{error}");
+        assert_eq!((outcome.shown, provider.server.requests_to("/token").len()), (Vec::new(), 0), "{interval}");
     }
 }
 

@@ -43,7 +43,7 @@ pub(crate) async fn plan<'a>(order: &SignIn<'a>) -> Result<Plan<'a>, DiscoveryEr
     if let (Some(listed), Some(challenged)) =
         (&found.scopes_supported, order.challenge.and_then(|it| it.scopes.as_ref()))
     {
-        let unlisted = challenged.iter().filter(|scope| !listed.contains(scope));
+        let unlisted = challenged.iter().filter(|scope| scopes.contains(scope) && !listed.contains(scope));
         notes.extend(Some(unlisted.cloned().collect::<Vec<_>>()).filter(|it| !it.is_empty()).map(Note::UnlistedScopes));
     }
     let server = match order.target {
@@ -62,12 +62,14 @@ pub(crate) async fn plan<'a>(order: &SignIn<'a>) -> Result<Plan<'a>, DiscoveryEr
     })
 }
 
-/// The challenge's scopes and the user's, else all that the server lists, else none; and those granted before.
+/// The user's scopes, with those that the challenge wants more; without the user's the challenge's, else all that the server lists, else none; and those granted before.
 fn choose(order: &SignIn<'_>, found: &Discovered, before: Option<&Record>) -> Vec<String> {
     let challenged = order.challenge.and_then(|challenge| challenge.scopes.as_deref()).unwrap_or_default();
     let steps_up = order.challenge.is_some_and(|challenge| challenge.asks_for_more());
     let mut scopes = Vec::new();
-    add(&mut scopes, challenged);
+    if steps_up || order.scopes.is_empty() {
+        add(&mut scopes, challenged);
+    }
     add(&mut scopes, order.scopes);
     if scopes.is_empty() {
         add(&mut scopes, found.scopes_supported.as_deref().unwrap_or_default());

@@ -288,7 +288,7 @@ async fn nobody_listens_for_ever() {
 }
 
 #[tokio::test]
-async fn scopes_are_the_challenges_else_the_listed_ones_else_none() {
+async fn scopes_are_the_users_else_the_challenges_else_the_listed_ones_else_none() {
     let challenge = |names: Option<&str>, error: Option<&str>| {
         let error = error.map(str::to_owned);
         Some(Challenge { scopes: names.map(scopes), error, ..Challenge::default() })
@@ -301,6 +301,9 @@ async fn scopes_are_the_challenges_else_the_listed_ones_else_none() {
         (challenge(None, None), "", None, json!(["read", "write"]), Some("read write")),
         (None, "", None, json!(null), None),
         (None, "write", None, json!(["read", "write"]), Some("write")),
+        // Who named scopes gets no token that can do more, whatever the server would like.
+        (challenge(Some("read admin"), None), "write", None, json!(["read", "write"]), Some("write")),
+        (challenge(Some("read admin"), None), "write", Some("admin"), json!(["read", "write"]), Some("write")),
         (challenge(Some("write"), MORE), "", Some("read"), json!(null), Some("write read")),
         (challenge(Some("write"), MORE), "admin", Some("read"), json!(null), Some("write admin read")),
         (None, "write", Some("read"), json!(null), Some("write")),
