@@ -11,6 +11,40 @@ pub(super) fn is_global(address: IpAddr) -> bool {
     }
 }
 
+/// Whether no server, not even one on this machine, may send us to `address`: link-local, where clouds hand out
+/// credentials, and the places in private ranges where Alibaba and AWS do.
+pub(super) fn is_forbidden(address: IpAddr) -> bool {
+    match inner(address) {
+        IpAddr::V4(address) => address.is_link_local() || address == Ipv4Addr::new(100, 100, 100, 200),
+        IpAddr::V6(address) => {
+            address.is_unicast_link_local() || address == Ipv6Addr::new(0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x254)
+        }
+    }
+}
+
+/// Whether `address` leads to this machine; to connect to the unspecified one does, too.
+pub(super) fn is_here(address: IpAddr) -> bool {
+    let address = inner(address);
+    address.is_loopback() || address.is_unspecified()
+}
+
+/// The IPv4 address inside an IPv6 address, if one is there.
+fn inner(address: IpAddr) -> IpAddr {
+    let IpAddr::V6(v6) = address else { return address };
+    embedded(v6).map_or(address, IpAddr::V4)
+}
+
+/// v4-mapped and NAT64 carry an IPv4 address at the end, 6to4 after its prefix.
+fn embedded(address: Ipv6Addr) -> Option<Ipv4Addr> {
+    match address.segments() {
+        [0, 0, 0, 0, 0, 0xffff, high, low] | [0x64, 0xff9b, 0, 0, 0, 0, high, low] | [0x2002, high, low, ..] => {
+            let ([a, b], [c, d]) = (high.to_be_bytes(), low.to_be_bytes());
+            Some(Ipv4Addr::new(a, b, c, d))
+        }
+        _ => None,
+    }
+}
+
 fn is_global_v4(address: Ipv4Addr) -> bool {
     let [a, b, c, _] = address.octets();
     let shared = a == 100 && (64..128).contains(&b);
@@ -27,18 +61,11 @@ fn is_global_v4(address: Ipv4Addr) -> bool {
 }
 
 fn is_global_v6(address: Ipv6Addr) -> bool {
-    let segments = address.segments();
-    let v4 = |high: u16, low: u16| {
-        let ([a, b], [c, d]) = (high.to_be_bytes(), low.to_be_bytes());
-        is_global_v4(Ipv4Addr::new(a, b, c, d))
-    };
-    match segments {
-        // v4-mapped and NAT64 carry the address at the end, 6to4 after its prefix.
-        [0, 0, 0, 0, 0, 0xffff, high, low] | [0x64, 0xff9b, 0, 0, 0, 0, high, low] => v4(high, low),
-        [0x2002, high, low, ..] => v4(high, low),
-        [0x2001, 0xdb8, ..] => false,
+    match (embedded(address), address.segments()) {
+        (Some(address), _) => is_global_v4(address),
+        (None, [0x2001, 0xdb8, ..]) => false,
         // Only this block is given out as global unicast.
-        [first, ..] => first & 0xe000 == 0x2000,
+        (None, [first, ..]) => first & 0xe000 == 0x2000,
     }
 }
 

@@ -1,20 +1,19 @@
 //! Raw HTTP: redirects are told and not followed, errors keep their cause, everything is bounded.
 
-use std::{
-    error::Error,
-    io,
-    net::{IpAddr, SocketAddr},
-    time::Duration,
-};
+use std::{error::Error, io, net::IpAddr, time::Duration};
 
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Version, header};
 use hyper_util::client::proxy::matcher::Matcher;
 use mcp_calculator::secret::Secret;
-use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 use tokio::time::{Instant, timeout, timeout_at};
-use url::{Host, Url};
+use url::Url;
 
-use super::{address::is_global, tls, words::shown};
+use super::{
+    guard::{Guard, Refused, resolve},
+    tls,
+    words::shown,
+};
+use crate::resource::is_loopback;
 
 /// What the strictest client waits for discovery, registration and tokens.
 pub(super) const REQUEST_MAX: Duration = Duration::from_secs(10);
@@ -36,9 +35,9 @@ pub(super) enum Trouble {
     Timeout(Duration),
     #[error("{}", .0.what)]
     Tls(tls::Explained),
-    /// A public server sent us to an address that only its own network has.
-    #[error("it was not asked: {0} is an address of this machine or of a private network")]
-    Private(String),
+    /// A server sent us to where we do not go.
+    #[error("it was not asked: {0}")]
+    NotAsked(Refused),
     #[error("the connection failed: {0}")]
     Other(String),
 }
@@ -182,53 +181,80 @@ impl Stream {
 /// Sends questions.
 pub(super) struct Http {
     client: reqwest::Client,
+    /// For this machine: no proxy is meant to see what goes there, and a token least of all.
+    direct: reqwest::Client,
     typed: Url,
+    /// Where the typed host was before the first request.
+    found: Result<Vec<IpAddr>, io::ErrorKind>,
+    guard: Guard,
     token: Option<HeaderValue>,
     proxies: Matcher,
-    /// Whether the typed server is itself on this machine or in a private network.
-    local: bool,
 }
 
 impl Http {
-    /// A client for the walk around `typed`. `token` goes to its origin and nowhere else.
+    /// A client for the walk around `typed`. `token` goes to its origin and nowhere else, and not over plain http
+    /// beyond this machine.
     pub(super) async fn new(typed: &Url, token: Option<&Secret<String>>) -> Result<Self, reqwest::Error> {
         tls::install_crypto_provider();
-        let addresses = resolve(typed).await.unwrap_or_default();
-        let local = addresses.iter().any(|address| !is_global(*address));
-        let build = || {
-            let builder = reqwest::Client::builder()
+        let proxies = Matcher::from_env();
+        let found = resolve(typed).await.map_err(|error| error.kind());
+        let guard = Guard::new(typed, found.as_deref().unwrap_or_default(), hosts(&proxies));
+        let builder = || {
+            reqwest::Client::builder()
                 .redirect(reqwest::redirect::Policy::none())
                 .retry(reqwest::retry::never())
                 .referer(false)
                 .connect_timeout(REQUEST_MAX)
-                .tcp_nodelay(true);
-            if local { builder } else { builder.dns_resolver(GlobalOnly) }
+                .tcp_nodelay(true)
+                .dns_resolver(guard.clone())
         };
-        let client = match build().build() {
+        let build = |builder: &dyn Fn() -> reqwest::ClientBuilder| match builder().build() {
             // A container without trust roots can examine plain http all the same.
-            Err(_) if typed.scheme() == "http" => build().tls_certs_only([]).build()?,
-            built => built?,
+            Err(_) if typed.scheme() == "http" => builder().tls_certs_only([]).build(),
+            built => built,
         };
-        let mut http = Self { client, typed: typed.clone(), token: None, proxies: Matcher::from_env(), local };
-        http.token = token.and_then(bearer);
+        let (client, direct) = (build(&builder)?, build(&|| builder().no_proxy())?);
+        let mut http = Self { client, direct, typed: typed.clone(), found, guard, token: None, proxies };
+        if let Some(token) = token {
+            http.set_token(token);
+        }
         Ok(http)
     }
 
-    /// From now on, [`Ask::with_token`] sends this token.
+    /// From now on, [`Ask::with_token`] sends this token, where nobody else can read it.
     pub(super) fn set_token(&mut self, token: &Secret<String>) {
-        self.token = bearer(token);
+        self.token = if self.is_safe_for_tokens() { bearer(token) } else { None };
+    }
+
+    /// Whether a token can be sent to the typed server without others reading it.
+    pub(super) fn is_safe_for_tokens(&self) -> bool {
+        self.guard.is_safe_for_tokens()
     }
 
     pub(super) fn has_token(&self) -> bool {
         self.token.is_some()
     }
 
-    pub(super) fn is_local(&self) -> bool {
-        self.local
+    /// Where the typed host was before the first request, wherever that is.
+    pub(super) fn found(&self) -> &Result<Vec<IpAddr>, io::ErrorKind> {
+        &self.found
+    }
+
+    /// Of these, where it may be asked.
+    pub(super) fn known(&self) -> &[IpAddr] {
+        self.guard.known()
+    }
+
+    /// Whether a URL that the server names may be opened, as far as one can say without resolving its name.
+    pub(super) fn may_ask(&self, url: &Url) -> bool {
+        self.guard.check(url).is_ok()
     }
 
     /// The proxy from the environment that stands before `url`, without its password.
     pub(super) fn proxy(&self, url: &Url) -> Option<String> {
+        if is_loopback(url) {
+            return None;
+        }
         let found = self.proxies.intercept(&url.as_str().parse().ok()?)?;
         let uri = found.uri();
         Some(format!("{}://{}", uri.scheme_str().unwrap_or("http"), uri.authority()?.as_str().rsplit('@').next()?))
@@ -256,15 +282,7 @@ impl Http {
     /// Asks, and gives the answer as soon as its head is here; at most [`REQUEST_MAX`].
     pub(super) async fn open(&self, ask: &Ask) -> Result<Stream, Trouble> {
         let host_text = host(&ask.url);
-        // A literal address is not resolved, so the resolver cannot refuse it.
-        let literal = match ask.url.host() {
-            Some(Host::Ipv4(address)) => Some(IpAddr::from(address)),
-            Some(Host::Ipv6(address)) => Some(IpAddr::from(address)),
-            _ => None,
-        };
-        if !self.local && literal.is_some_and(|address| !is_global(address)) {
-            return Err(Trouble::Private(host_text.to_owned()));
-        }
+        self.guard.check(&ask.url).map_err(Trouble::NotAsked)?;
         let mut headers = ask.headers.clone();
         if let Some(token) = &self.token
             && ask.is_with_token
@@ -272,7 +290,8 @@ impl Http {
         {
             headers.insert(header::AUTHORIZATION, token.clone());
         }
-        let mut request = self.client.request(ask.method.clone(), ask.url.clone()).headers(headers);
+        let client = if is_loopback(&ask.url) { &self.direct } else { &self.client };
+        let mut request = client.request(ask.method.clone(), ask.url.clone()).headers(headers);
         if !ask.body.is_empty() {
             request = request.body(ask.body.clone());
         }
@@ -305,39 +324,12 @@ fn bearer(token: &Secret<String>) -> Option<HeaderValue> {
     Some(value)
 }
 
-/// All addresses of `url`'s host.
-pub(super) async fn resolve(url: &Url) -> io::Result<Vec<IpAddr>> {
-    match url.host() {
-        Some(Host::Ipv4(address)) => Ok(vec![address.into()]),
-        Some(Host::Ipv6(address)) => Ok(vec![address.into()]),
-        Some(Host::Domain(name)) => {
-            let found = timeout(REQUEST_MAX, tokio::net::lookup_host((name, 0))).await;
-            let found = found.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))??;
-            Ok(found.map(|address| address.ip()).collect())
-        }
-        None => Ok(Vec::new()),
-    }
-}
-
-/// Resolves names, and refuses those that lead into a private network: what a server names in its
-/// metadata must not make us knock there.
-struct GlobalOnly;
-
-#[derive(Debug, thiserror::Error)]
-#[error("{0} is an address of this machine or of a private network")]
-struct NotGlobal(String);
-
-impl Resolve for GlobalOnly {
-    fn resolve(&self, name: Name) -> Resolving {
-        Box::pin(async move {
-            let found: Vec<SocketAddr> = tokio::net::lookup_host((name.as_str(), 0)).await?.collect();
-            if found.iter().any(|address| !is_global(address.ip())) {
-                return Err(NotGlobal(name.as_str().to_owned()).into());
-            }
-            let addresses: Addrs = Box::new(found.into_iter());
-            Ok(addresses)
-        })
-    }
+/// The hosts of the proxies that are asked for.
+fn hosts(proxies: &Matcher) -> Vec<String> {
+    // For a name that stands in no list of exceptions.
+    let uris = ["http://server.invalid/", "https://server.invalid/"].map(http::Uri::from_static);
+    let found = uris.iter().filter_map(|uri| proxies.intercept(uri));
+    found.filter_map(|proxy| proxy.uri().host().map(str::to_owned)).collect()
 }
 
 impl Trouble {
@@ -347,8 +339,8 @@ impl Trouble {
         let mut next: Option<&(dyn Error + 'static)> = Some(error);
         while let Some(cause) = next {
             innermost = cause;
-            if let Some(NotGlobal(name)) = cause.downcast_ref() {
-                return Self::Private(name.clone());
+            if let Some(refused) = cause.downcast_ref::<Refused>() {
+                return Self::NotAsked(refused.clone());
             }
             if let Some(tls_error) = cause.downcast_ref::<rustls::Error>() {
                 return Self::Tls(tls::explain(tls_error, &[], host));
@@ -384,9 +376,9 @@ mod tests {
         let typed = Url::parse("http://1.1.1.1/mcp").expect("a URL");
         let http = Http::new(&typed, None).await.expect("a client");
         for host in ["127.0.0.1", "localhost", "[::ffff:127.0.0.1]"] {
-            let url = Url::parse(&format!("http://{host}:{port}/")).expect("a URL");
+            let url = Url::parse(&format!("https://{host}:{port}/")).expect("a URL");
             let reply = http.send(&Ask::get(&url)).await;
-            assert!(matches!(reply, Err(Trouble::Private(_))), "{host}: {reply:?}");
+            assert!(matches!(reply, Err(Trouble::NotAsked(Refused::Address(_)))), "{host}: {reply:?}");
         }
         let nobody = tokio::time::timeout(Duration::from_millis(1), listener.accept()).await;
         assert!(nobody.is_err(), "somebody knocked");

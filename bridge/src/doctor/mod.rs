@@ -11,6 +11,7 @@ mod address;
 mod challenge;
 mod checks;
 mod fetch;
+mod guard;
 mod in_browser;
 mod judge;
 pub mod report;

@@ -15,8 +15,14 @@ use crate::doctor::{
     request,
 };
 
+/// Why nobody signs in where everybody could read the token.
+const CLEAR: &str = "no token is sent over plain http, where others can read it; examine the https URL";
+
 impl Walk {
     pub(super) async fn sign_in(&mut self) -> Taken {
+        if !self.http.is_safe_for_tokens() {
+            return skipped(CLEAR);
+        }
         if self.http.has_token() {
             return skipped("there is a token already");
         }
@@ -45,6 +51,8 @@ impl Walk {
             let legacy = self.ask(&request::initialize(&self.url).with_token()).await;
             let modern = self.ask(&request::modern(&self.url, "server/discover", json!({})).with_token()).await;
             (legacy, modern)
+        } else if !self.http.is_safe_for_tokens() {
+            return skipped(CLEAR);
         } else {
             return skipped("the server wants a token; put one into MCP_BRIDGE_TOKEN or a --token-file");
         };

@@ -9,7 +9,8 @@ use tokio::{net::TcpStream, time::timeout};
 
 use super::{Taken, Walk, skipped};
 use crate::doctor::{
-    fetch::{Ask, REQUEST_MAX, Trouble, reply_shown, resolve},
+    fetch::{Ask, REQUEST_MAX, Trouble, reply_shown},
+    guard::Refused,
     judge::{
         network::{self, Received},
         resource::{From, places},
@@ -50,15 +51,16 @@ impl Walk {
         }
         let host = self.url.host_str().unwrap_or_default().to_owned();
         let asked = format!("resolve {}", shown(&host));
-        let found = match resolve(&self.url).await {
-            Ok(mut found) if !found.is_empty() => {
+        let found = match self.http.found() {
+            Ok(found) if !found.is_empty() => {
+                let mut found = found.clone();
                 found.dedup();
                 found.truncate(ADDRESSES_MAX);
                 found
             }
             outcome => {
                 let trouble = match outcome {
-                    Err(error) if error.kind() == io::ErrorKind::TimedOut => Trouble::Timeout(REQUEST_MAX),
+                    Err(io::ErrorKind::TimedOut) => Trouble::Timeout(REQUEST_MAX),
                     _ => Trouble::Dns(shown(&host)),
                 };
                 self.exchanges.push(Exchange { asked, got: trouble.to_string() });
@@ -71,7 +73,11 @@ impl Walk {
         let texts: Vec<String> = found.iter().map(ToString::to_string).collect();
         self.exchanges.push(Exchange { asked, got: listed(&texts) });
         let port = self.url.port_or_known_default().unwrap_or_default();
+        let known = self.http.known();
         let tries = found.iter().map(|address| async move {
+            if !known.contains(address) {
+                return (*address, Some(Trouble::NotAsked(Refused::Address(address.to_string()))));
+            }
             match timeout(REQUEST_MAX / 2, TcpStream::connect((*address, port))).await {
                 Ok(Ok(_)) => (*address, None),
                 Ok(Err(error)) if error.kind() == io::ErrorKind::ConnectionRefused => {
@@ -100,8 +106,9 @@ impl Walk {
         }
         let host = self.url.host_str().unwrap_or_default().to_owned();
         let port = self.url.port_or_known_default().unwrap_or_default();
+        let addresses: Vec<_> = self.http.known().iter().map(|address| SocketAddr::new(*address, port)).collect();
         let asked = format!("shake hands with {} on port {port}", shown(&host));
-        let connected = timeout(REQUEST_MAX, TcpStream::connect((host.trim_matches(['[', ']']), port))).await;
+        let connected = timeout(REQUEST_MAX, TcpStream::connect(&*addresses)).await;
         let agreed = match connected {
             Ok(Ok(stream)) => tls::handshake(stream, &host).await,
             _ => Err(tls::Explained {

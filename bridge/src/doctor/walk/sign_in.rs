@@ -195,8 +195,7 @@ impl Walk {
     /// An endpoint of the authorization server that may be asked.
     fn endpoint(&self, name: &str) -> Option<Url> {
         let url = Url::parse(self.server.as_ref()?.document.get(name)?.as_str()?).ok()?;
-        let allowed = url.scheme() == "https" || (url.scheme() == "http" && self.http.is_local());
-        allowed.then_some(url)
+        (matches!(url.scheme(), "http" | "https") && self.http.may_ask(&url)).then_some(url)
     }
 }
 
