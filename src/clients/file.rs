@@ -104,9 +104,19 @@ impl Snapshot {
 pub(crate) fn replace<E: From<FileError>>(
     path: &Path,
     now: SystemTime,
+    privacy: Privacy,
     edit: &mut dyn FnMut(&str) -> Result<Option<String>, E>,
 ) -> Result<Replaced, E> {
-    replace_with(path, now, edit, &mut |_| {})
+    replace_with(path, now, privacy, edit, &mut |_| {})
+}
+
+/// Who may read the new file, and what it was before.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Privacy {
+    /// Whoever could read the old one.
+    AsBefore,
+    /// Its owner alone: there are secrets in it. Elsewhere than on Unix, whoever could read the old one.
+    Owner,
 }
 
 /// The moments at which a test interferes.
@@ -121,6 +131,7 @@ enum Step {
 fn replace_with<E: From<FileError>>(
     path: &Path,
     now: SystemTime,
+    privacy: Privacy,
     edit: &mut dyn FnMut(&str) -> Result<Option<String>, E>,
     step: &mut dyn FnMut(Step),
 ) -> Result<Replaced, E> {
@@ -145,9 +156,9 @@ fn replace_with<E: From<FileError>>(
         }
         step(Step::Edited);
         let bom = if before.has_bom() { BOM } else { "" };
-        let new = write_beside(&before, folder, &[bom, &text])?;
+        let new = write_beside(&before, folder, privacy, &[bom, &text])?;
         let backup = match &before.bytes {
-            Some(bytes) => Some(back_up(&before.target, bytes, now)?),
+            Some(bytes) => Some(back_up(&before.target, bytes, privacy, now)?),
             None => None,
         };
         step(Step::Ready);
@@ -175,7 +186,12 @@ fn is_as_before(path: &Path, before: &Snapshot) -> Result<bool, FileError> {
 
 /// A file in the same folder, so that it can be moved in one step: complete, on the disk, with mode and owner of the
 /// old one. What is new is for its owner alone, as servers' settings may hold secrets.
-fn write_beside(before: &Snapshot, folder: &Path, text: &[&str]) -> Result<tempfile::NamedTempFile, FileError> {
+fn write_beside(
+    before: &Snapshot,
+    folder: &Path,
+    privacy: Privacy,
+    text: &[&str],
+) -> Result<tempfile::NamedTempFile, FileError> {
     let io_error = |error| FileError::Io { what: "write beside", path: before.target.clone(), error };
     let name = before.target.file_name().unwrap_or_default();
     let mut prefix = std::ffi::OsString::from(".");
@@ -185,14 +201,14 @@ fn write_beside(before: &Snapshot, folder: &Path, text: &[&str]) -> Result<tempf
         file.write_all(part.as_bytes()).map_err(io_error)?;
     }
     if before.bytes.is_some() {
-        keep_owner_and_mode(&before.target, file.as_file())?;
+        keep_owner_and_mode(&before.target, file.as_file(), privacy)?;
     }
     file.as_file().sync_all().map_err(io_error)?;
     Ok(file)
 }
 
 /// Keeps `bytes`, which were read from `target`, under a name with the time, as private as `target` is.
-fn back_up(target: &Path, bytes: &[u8], now: SystemTime) -> Result<PathBuf, FileError> {
+fn back_up(target: &Path, bytes: &[u8], privacy: Privacy, now: SystemTime) -> Result<PathBuf, FileError> {
     // Colons are no part of a name on Windows.
     let time = humantime::format_rfc3339_seconds(now).to_string().replace(':', "-");
     let mut count = 0;
@@ -212,7 +228,8 @@ fn back_up(target: &Path, bytes: &[u8], now: SystemTime) -> Result<PathBuf, File
             }
             opened => opened.map_err(io_error)?,
         };
-        let written = file.write_all(bytes).map_err(io_error).and_then(|()| keep_owner_and_mode(target, &file));
+        let written =
+            file.write_all(bytes).map_err(io_error).and_then(|()| keep_owner_and_mode(target, &file, privacy));
         if let Err(error) = written.and_then(|()| file.sync_all().map_err(io_error)) {
             // Half a backup is worse than none.
             fs::remove_file(&path).ok();
@@ -222,7 +239,7 @@ fn back_up(target: &Path, bytes: &[u8], now: SystemTime) -> Result<PathBuf, File
     }
 }
 
-fn keep_owner_and_mode(original: &Path, file: &File) -> Result<(), FileError> {
+fn keep_owner_and_mode(original: &Path, file: &File, privacy: Privacy) -> Result<(), FileError> {
     let io_error = |error| FileError::Io { what: "keep the mode of", path: original.to_owned(), error };
     let metadata = fs::metadata(original).map_err(io_error)?;
     #[cfg(unix)]
@@ -238,7 +255,22 @@ fn keep_owner_and_mode(original: &Path, file: &File) -> Result<(), FileError> {
             fchown(file, None, Some(metadata.gid())).map_err(|_| FileError::Owner(original.to_owned()))?;
         }
     }
-    file.set_permissions(metadata.permissions()).map_err(io_error)
+    let permissions = match privacy {
+        Privacy::AsBefore => metadata.permissions(),
+        Privacy::Owner => for_owner(metadata.permissions()),
+    };
+    file.set_permissions(permissions).map_err(io_error)
+}
+
+/// Without what others may do.
+#[cfg_attr(not(unix), expect(unused_mut, reason = "access lists come from the folder"))]
+fn for_owner(mut permissions: fs::Permissions) -> fs::Permissions {
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::PermissionsExt as _;
+        permissions.set_mode(permissions.mode() & !0o077);
+    }
+    permissions
 }
 
 #[cfg(unix)]

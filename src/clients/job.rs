@@ -6,7 +6,7 @@ use crate::clients::{
     client::Client,
     diff::diff,
     entry::{Found, Server, compare, starts},
-    file::{self, FileError, Replaced, Snapshot},
+    file::{self, FileError, Privacy, Replaced, Snapshot},
     format::{FormatError, Slot},
     tree::Tree,
 };
@@ -71,7 +71,13 @@ impl Job<'_> {
     /// Does it.
     pub(crate) fn run(&self, now: SystemTime) -> Result<(Effect, Option<PathBuf>), JobError> {
         let mut effect = Effect::AlreadyThere;
-        let replaced = file::replace::<JobError>(&self.file, now, &mut |text| {
+        // What stands in a server's variables is often a key.
+        let privacy = match self.action {
+            Action::Install(server) if !server.env.is_empty() => Privacy::Owner,
+            // The backup of an uninstall is as private as the install has made the file.
+            _ => Privacy::AsBefore,
+        };
+        let replaced = file::replace::<JobError>(&self.file, now, privacy, &mut |text| {
             let (what, edited) = self.edit(text)?;
             effect = what;
             Ok(edited)

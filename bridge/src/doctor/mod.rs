@@ -2,7 +2,7 @@
 //!
 //! It walks the way of a real client, step by step, against anybody's server, and says of each step
 //! what was asked, what came back, which clients that hurts, and what to change. What is asked is in
-//! [`walk`], what an answer means in [`judge`], which is pure.
+//! `walk`, what an answer means in `judge`, which is pure.
 //!
 //! Everything that a server says is hostile: it is bounded, shortened, and shown with escapes for what
 //! cannot be seen. A token goes to the origin that the user typed and nowhere else.

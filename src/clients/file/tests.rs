@@ -27,7 +27,9 @@ fn a_crash_before_the_last_step_leaves_the_old_file_whole() {
     let (folder, file) = folder();
     fs::write(&file, "old").expect("a file");
     let crashed = std::panic::catch_unwind(AssertUnwindSafe(|| {
-        replace_with(&file, NOW, &mut append, &mut |step| assert_ne!(step, Step::Ready, "the power goes"))
+        replace_with(&file, NOW, Privacy::AsBefore, &mut append, &mut |step| {
+            assert_ne!(step, Step::Ready, "the power goes")
+        })
     }));
     assert!(crashed.is_err());
     assert_eq!(fs::read_to_string(&file).expect("a file"), "old");
@@ -42,7 +44,7 @@ fn what_a_client_writes_meanwhile_is_not_overwritten() {
         let (folder, file) = folder();
         fs::write(&file, "old").expect("a file");
         let mut writes = 0;
-        let replaced = replace_with(&file, NOW, &mut append, &mut |step| {
+        let replaced = replace_with(&file, NOW, Privacy::AsBefore, &mut append, &mut |step| {
             if step == moment && writes < 2 {
                 writes += 1;
                 fs::write(&file, format!("client {writes}")).expect("a file");
@@ -60,7 +62,7 @@ fn a_file_that_never_rests_is_left_to_its_writer() {
     let (folder, file) = folder();
     fs::write(&file, "old").expect("a file");
     let mut writes = 0;
-    let replaced = replace_with(&file, NOW, &mut append, &mut |_| {
+    let replaced = replace_with(&file, NOW, Privacy::AsBefore, &mut append, &mut |_| {
         writes += 1;
         fs::write(&file, format!("client {writes}")).expect("a file");
     });
@@ -73,7 +75,7 @@ fn a_file_that_never_rests_is_left_to_its_writer() {
 fn a_file_that_appears_meanwhile_is_not_overwritten() {
     let (_folder, file) = folder();
     let mut is_first = true;
-    let replaced = replace_with(&file, NOW, &mut append, &mut |step| {
+    let replaced = replace_with(&file, NOW, Privacy::AsBefore, &mut append, &mut |step| {
         if step == Step::Ready && std::mem::take(&mut is_first) {
             fs::write(&file, "client").expect("a file");
         }
@@ -87,7 +89,7 @@ fn backups_of_one_second_do_not_replace_each_other() {
     let (folder, file) = folder();
     fs::write(&file, "old").expect("a file");
     for _ in 0..3 {
-        replace(&file, NOW, &mut append).expect("it is replaced");
+        replace(&file, NOW, Privacy::AsBefore, &mut append).expect("it is replaced");
     }
     assert_eq!(fs::read_to_string(&file).expect("a file"), "old+++");
     assert_eq!(names(folder.path()).len(), 4);
@@ -98,7 +100,7 @@ fn a_byte_order_mark_stays_and_is_not_seen() {
     let (_folder, file) = folder();
     fs::write(&file, "\u{feff}old").expect("a file");
     let mut seen = String::new();
-    replace::<FileError>(&file, NOW, &mut |text| {
+    replace::<FileError>(&file, NOW, Privacy::AsBefore, &mut |text| {
         seen = text.to_owned();
         append(text)
     })
@@ -109,5 +111,27 @@ fn a_byte_order_mark_stays_and_is_not_seen() {
 #[test]
 fn a_folder_in_the_place_of_a_file_is_refused() {
     let (folder, _) = folder();
-    assert!(matches!(replace(folder.path(), NOW, &mut append), Err(FileError::NotAFile(_))));
+    assert!(matches!(replace(folder.path(), NOW, Privacy::AsBefore, &mut append), Err(FileError::NotAFile(_))));
+}
+
+#[cfg(unix)]
+#[test]
+fn secrets_are_not_for_others_to_read_and_nor_is_what_was_there_before() {
+    use std::os::unix::fs::PermissionsExt as _;
+
+    for (privacy, mode, expected) in [
+        (Privacy::Owner, 0o644, 0o600),
+        (Privacy::Owner, 0o660, 0o600),
+        (Privacy::Owner, 0o400, 0o400),
+        (Privacy::AsBefore, 0o644, 0o644),
+    ] {
+        let (folder, file) = folder();
+        fs::write(&file, "old").expect("a file");
+        fs::set_permissions(&file, fs::Permissions::from_mode(mode)).expect("a mode");
+        replace(&file, NOW, privacy, &mut append).expect("it is replaced");
+        for name in names(folder.path()) {
+            let metadata = fs::metadata(folder.path().join(&name)).expect("a file");
+            assert_eq!(metadata.permissions().mode() & 0o777, expected, "{name}, {privacy:?}, {mode:o}");
+        }
+    }
 }

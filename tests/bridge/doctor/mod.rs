@@ -191,6 +191,29 @@ fn proxy_of_the_environment_is_named_without_its_password() {
     assert!(finding(&report, "door").to_string().contains("refused"), "{report:#}");
 }
 
+#[test]
+fn proxy_of_the_environment_never_sees_the_token() {
+    let (proxy, seen) = listener();
+    let server = Scripted::start(|_, said, _| said);
+    let run = |url: &str| {
+        let mut command = doctor(url);
+        for name in ["HTTP_PROXY", "http_proxy", "HTTPS_PROXY", "ALL_PROXY"] {
+            command.env(name, proxy.origin());
+        }
+        report(command.env("MCP_BRIDGE_TOKEN", TOKEN)).0
+    };
+    let local = run(&server.url());
+    assert_eq!(finding(&local, "tools")["outcome"], "pass", "{local:#}");
+    assert!(seen.lock().expect("no thread panicked").is_empty(), "what is for this machine went to a proxy");
+
+    // Where it has to be asked, it gets the questions, and not the token.
+    let elsewhere = run("http://mcp.invalid/mcp");
+    assert!(finding(&elsewhere, "sign-in").to_string().contains("plain http"), "{elsewhere:#}");
+    let seen = seen.lock().expect("no thread panicked");
+    assert!(!seen.is_empty(), "the proxy was asked");
+    assert!(seen.iter().all(|authorization| !authorization.contains("canary")), "{seen:?}");
+}
+
 /// Somebody who signs in without a browser.
 struct AtOnce(Result<&'static str, &'static str>);
 
