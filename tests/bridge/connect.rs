@@ -259,7 +259,7 @@ fn every_request_has_one_answer_whatever_the_server_answers() {
                 stream.message(&result(id));
                 stream.message(&result(id));
             }
-            "redirect" => answering.status(307, &[("Location", "http://evil.example/mcp")]),
+            "redirect" => answering.status(307, &[("Location", "http://evil.example/mcp?key=canary")]),
             _ => answering.json(200, &[], &result(id)),
         }
     });
@@ -279,7 +279,7 @@ fn every_request_has_one_answer_whatever_the_server_answers() {
         let answer = connect.next();
         assert_eq!((&answer["id"], &answer["error"]["code"]), (&json!(id), &json!(-32603)), "{name}: {answer}");
         let text = answer["error"]["message"].as_str().unwrap_or_default();
-        assert!(text.contains(said) && !text.contains('\u{1b}'), "{name}: {text}");
+        assert!(text.contains(said) && !text.contains('\u{1b}') && !text.contains("canary"), "{name}: {text}");
     }
     connect.send(&call(20, "null id"));
     let answer = connect.next();
@@ -381,9 +381,36 @@ fn the_servers_own_stream_brings_questions_and_comes_back() {
     }
     connect.end();
     let asked = remote.asked();
-    let places: Vec<_> =
-        asked.iter().filter(|asked| asked.http == "GET").map(|asked| asked.header("last-event-id")).collect();
+    let opened: Vec<&Asked> = asked.iter().filter(|asked| asked.http == "GET").collect();
+    let places: Vec<_> = opened.iter().map(|asked| asked.header("last-event-id")).collect();
     assert_eq!(places, [None, Some("0"), Some("1")]);
+    // However soon it wants us back. Each request takes another while to come.
+    assert!(opened.windows(2).all(|two| two[1].at - two[0].at >= Duration::from_millis(800)), "it was asked in a rush");
+}
+
+#[test]
+fn a_new_session_that_does_not_come_holds_no_request_for_ever() {
+    let remote = Remote::start(|asked, answering| {
+        let session = asked.header("mcp-session-id");
+        match (asked.http.as_str(), asked.method()) {
+            ("POST", "initialize") if asked.nth == 1 => answering.say_nothing(),
+            ("POST", "initialize") => {
+                answering.json(200, &[("Mcp-Session-Id", &format!("s{}", asked.nth))], &initialized(&asked.body["id"]));
+            }
+            ("GET", _) if session == Some("s0") && asked.nth == 0 => drop(answering.stream(&[])),
+            ("POST", "notifications/initialized") => answering.status(202, &[]),
+            (_, _) if session == Some("s0") => answering.status(404, &[]),
+            ("GET" | "DELETE", _) => answering.status(405, &[]),
+            _ => answering.json(200, &[], &result(&asked.body["id"])),
+        }
+    });
+    let mut connect = Connect::start(&Connect::line(&remote.url()).flag("--request-timeout", "1s"));
+    connect.shake_hands();
+    // The listener has found the session gone, and has given the new one up.
+    remote.wait_for_ends(1);
+    connect.send(&call(2, "t"));
+    assert_eq!(connect.next(), result(&json!(2)));
+    connect.end();
 }
 
 #[test]
@@ -571,6 +598,35 @@ fn a_subscription_survives_the_network_and_tells_of_the_gap() {
     let params = json!({ "requestId": 1 });
     connect.send(&json!({ "jsonrpc": "2.0", "method": "notifications/cancelled", "params": params }));
     remote.wait_for_ends(1);
+    connect.end();
+}
+
+#[test]
+fn a_subscription_is_made_again_though_a_server_said_nothing_to_it_once() {
+    let remote = Remote::start(|asked, answering| {
+        if asked.method() != "subscriptions/listen" {
+            return answering.json(200, &[], &result(&asked.body["id"]));
+        }
+        if asked.nth == 1 {
+            return answering.say_nothing();
+        }
+        let params = json!({ "notifications": { "toolsListChanged": true }, "_meta": { SUBSCRIPTION_ID: 1 } });
+        let method = "notifications/subscriptions/acknowledged";
+        let mut stream = answering.stream(&[]);
+        stream.message(&json!({ "jsonrpc": "2.0", "method": method, "params": params }));
+        if asked.nth == 2 {
+            stream.wait_for_its_end();
+        }
+    });
+    let mut connect = Connect::start(&Connect::line(&remote.url()).flag("--request-timeout", "1s"));
+    connect.send(&modern(9, "server/discover", json!({})));
+    connect.next();
+    connect.send(&modern(1, "subscriptions/listen", json!({ "notifications": { "toolsListChanged": true } })));
+    assert_eq!(connect.next()["method"], "notifications/subscriptions/acknowledged");
+    assert_eq!(connect.next()["method"], "notifications/tools/list_changed");
+    let params = json!({ "requestId": 1 });
+    connect.send(&json!({ "jsonrpc": "2.0", "method": "notifications/cancelled", "params": params }));
+    remote.wait_for_ends(2);
     connect.end();
 }
 

@@ -281,6 +281,11 @@ impl<'s> Answering<'s> {
 
     pub(crate) fn hang_up(self) {}
 
+    /// Says nothing until the client gives it up.
+    pub(crate) fn say_nothing(self) {
+        EventStream { stream: self.stream, record: self.record }.wait_for_its_end();
+    }
+
     pub(crate) fn status(self, status: u16, headers: &[(&str, &str)]) {
         self.respond(status, headers, "");
     }

@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use tokio::time::sleep_until;
+use tokio::time::{Instant, sleep_until, timeout};
 use tracing::{debug, info, warn};
 
 use super::{
@@ -24,6 +24,9 @@ const RESUME_PAUSE_MAX: Duration = Duration::from_secs(20);
 /// The longest wait before the server's own stream is opened again. It is tried for as long as the
 /// program lives: a notebook sleeps for hours.
 const LISTEN_PAUSE_MAX: Duration = Duration::from_secs(60);
+/// Between two openings of that stream, at least: each event makes the waits begin anew, so a server that
+/// says one and closes would be asked as fast as it answers.
+const LISTEN_EVERY: Duration = Duration::from_secs(1);
 
 impl Inner {
     /// Reads the stream that answers `ticket`, through as many connections as it takes.
@@ -103,6 +106,7 @@ impl Inner {
         let mut back_off = BackOff::new(LISTEN_PAUSE_MAX);
         let mut was_open = false;
         loop {
+            let opened = Instant::now();
             match self.link.http.get(&session.headers_at(&place)).await {
                 Ok(mut events) => {
                     was_open = true;
@@ -116,7 +120,10 @@ impl Inner {
                     let lost = Arc::clone(session);
                     // A task of its own, because renewing ends this one.
                     self.spawn(async move {
-                        if let Err(failure) = inner.renew(&lost).await {
+                        // Requests wait for it, and their time is not endless either.
+                        let limit = inner.link.request_timeout;
+                        let renewed = timeout(limit, inner.renew(&lost)).await;
+                        if let Err(failure) = renewed.unwrap_or(Err(Failure::TimedOut(limit))) {
                             warn!(%failure, "the server has forgotten the session, and opens no other");
                         }
                     });
@@ -132,7 +139,7 @@ impl Inner {
                     return;
                 }
             }
-            sleep_until(back_off.next(place.retry)).await;
+            sleep_until(back_off.next(place.retry).max(opened + LISTEN_EVERY)).await;
         }
     }
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::HeaderMap;
 use serde_json::value::RawValue;
-use tokio::time::sleep_until;
+use tokio::time::{sleep_until, timeout};
 use tracing::{debug, info};
 
 use super::Inner;
@@ -42,8 +42,10 @@ impl Inner {
     pub(super) async fn subscribe(&self, ticket: &Ticket, headers: &HeaderMap, line: &Bytes) -> Result<(), Failure> {
         let mut progress = Progress::default();
         let mut back_off = BackOff::new(PAUSE_MAX);
+        let limit = self.link.request_timeout;
         loop {
-            let heard = match self.link.http.post(headers, line.clone()).await {
+            let replied = timeout(limit, self.link.http.post(headers, line.clone())).await;
+            let heard = match replied.unwrap_or(Err(Failure::TimedOut(limit))) {
                 Ok(replied) => match replied.reply {
                     Reply::Message(message) => self.hear(message, ticket).await,
                     Reply::Events(events) => self.read_changes(*events, ticket, &mut progress, &mut back_off).await,
@@ -55,7 +57,10 @@ impl Inner {
                 Ok(Heard::Answer) => return Ok(()),
                 Ok(Heard::Other) if progress.agreed.is_none() => return Err(Failure::Ended),
                 Ok(Heard::Other) => debug!("a subscription's stream ended without a word; subscribing again"),
-                Err(failure) if progress.agreed.is_some() && failure.is_passing() => {
+                Err(failure)
+                    if progress.agreed.is_some()
+                        && (failure.is_passing() || matches!(failure, Failure::TimedOut(_))) =>
+                {
                     debug!(%failure, "a subscription's stream is lost; subscribing again");
                 }
                 Err(failure) => return Err(failure),
