@@ -112,6 +112,9 @@ pub struct DoctorFlags {
     /// With --login: the client id, if one was registered for you; a secret comes as for connect
     #[arg(long, value_name = "ID", requires = "login")]
     pub client_id: Option<String>,
+    /// With --login: the client's authorization server; its secret goes nowhere else
+    #[arg(long, value_name = "URL", requires = "login")]
+    pub issuer: Option<String>,
     /// Also register each client dynamically, to try its redirect URIs; may leave registrations behind
     #[arg(long)]
     pub register: bool,

@@ -19,7 +19,7 @@ use mcp_bridge::{
     policy_commands::{self, Check},
     serve,
 };
-use mcp_calculator::clients::command::Exit;
+use mcp_calculator::{clients::command::Exit, login::registration::Registered};
 
 /// Wrong flags or settings; clap uses the same.
 const USAGE: u8 = 2;
@@ -155,7 +155,9 @@ fn examine(flags: DoctorFlags) -> anyhow::Result<ExitCode> {
             tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(doctor::DoctorError::Runtime)?;
         let secret = connect::client_secret(|name| std::env::var(name).ok());
         let secret = secret.map_err(doctor::DoctorError::Secret)?;
-        let browser = doctor::InBrowser::new(&flags.url, flags.client_id, secret, flags.no_browser);
+        let issuer = flags.issuer;
+        let client = flags.client_id.map(|id| Registered { id, secret, issuer: issuer.clone() });
+        let browser = doctor::InBrowser::new(&flags.url, client, issuer, flags.no_browser);
         let browser = flags.login.then(|| Arc::new(browser));
         let sign_in = browser.clone().map(|browser| browser as Arc<dyn doctor::SignIn>);
         let options = doctor::Options { url: flags.url, token, sign_in, register: flags.register };

@@ -32,9 +32,11 @@ pub(crate) struct Login {
     /// The MCP server whose users sign in, such as https://example.com/mcp
     ///
     /// It says who its authorization server is. Without this and --issuer, the place of the last sign-in.
-    #[arg(long, value_name = "URL", conflicts_with = "issuer")]
+    #[arg(long, value_name = "URL")]
     server: Option<String>,
-    /// The authorization server itself, where there is no MCP server
+    /// The authorization server: of several the one to take, or where there is no MCP server
+    ///
+    /// A client's secret goes nowhere else, so a client that has one needs this at its first sign-in.
     #[arg(long, value_name = "URL")]
     issuer: Option<String>,
     /// A scope to ask for; repeat it for several [default: what the server asks for]
@@ -111,7 +113,10 @@ pub(crate) async fn login(account: &Account, login: &Login) -> anyhow::Result<()
 /// Whether a sign-in that somebody else has made is what was asked for here.
 fn is_wanted(record: &Record, target: &Target, scopes: &[String]) -> bool {
     let is_there = match target {
-        Target::Server { .. } => target.url().is_ok_and(|url| token_goes_to(record, &url)),
+        Target::Server { issuer, .. } => {
+            let is_by_it = issuer.as_ref().is_none_or(|issuer| record.issuer == *issuer);
+            is_by_it && target.url().is_ok_and(|url| token_goes_to(record, &url))
+        }
         Target::Issuer(issuer) => record.issuer == *issuer,
     };
     is_there && scopes.iter().all(|scope| record.scopes.contains(scope))
@@ -124,7 +129,7 @@ fn scope(text: &str) -> Result<String, String> {
 
 fn asking(known: Option<Target>, login: &Login) -> anyhow::Result<Asking> {
     let target = match (&login.server, &login.issuer, known) {
-        (Some(server), ..) => Target::Server { url: server.clone(), issuer: None },
+        (Some(server), ..) => Target::Server { url: server.clone(), issuer: login.issuer.clone() },
         (None, Some(issuer), _) => Target::Issuer(issuer.clone()),
         (None, None, Some(known)) => known,
         (None, None, None) => {
@@ -147,7 +152,7 @@ fn asking(known: Option<Target>, login: &Login) -> anyhow::Result<Asking> {
         program: PROGRAM,
         target,
         client: ClientOptions {
-            registered: login.client_id.clone().map(|id| Registered { id, secret, issuer: None }),
+            registered: login.client_id.clone().map(|id| Registered { id, secret, issuer: login.issuer.clone() }),
             metadata_document: login.client_metadata_url.clone(),
             name: "MCP Calculator".to_owned(),
             redirect_uri: None,

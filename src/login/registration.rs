@@ -3,6 +3,7 @@
 
 use serde::Deserialize;
 use serde_json::{Value, json};
+use subtle::ConstantTimeEq as _;
 use url::Url;
 
 use crate::{
@@ -36,7 +37,8 @@ pub struct Registered {
     pub id: String,
     /// Its secret, if it has one.
     pub secret: Option<Secret<String>>,
-    /// Whose it is; without it, it is offered to whichever authorization server is discovered.
+    /// Whose it is; without it, it is offered to whichever authorization server is discovered, unless it
+    /// has a secret that this one does not know yet.
     pub issuer: Option<String>,
 }
 
@@ -79,6 +81,12 @@ pub(crate) async fn client(
                 issuer: plain(&metadata.issuer),
             });
         }
+        if let Some(secret) = registered.secret.as_ref().filter(|_| registered.issuer.is_none())
+            && !known.is_some_and(|record| has_told(record, metadata, &registered.id, secret))
+        {
+            // The server names its authorization server, and would get the secret by naming its own.
+            return Err(RegistrationError::Whose { client: plain(&registered.id), issuer: plain(&metadata.issuer) });
+        }
         let secret_in_form = registered.secret.is_some() && secret_in_form(metadata)?;
         let client = Client { secret: registered.secret.clone(), secret_in_form, ..public(registered.id.clone()) };
         return Ok(Chosen { client, reused: false });
@@ -98,6 +106,13 @@ pub(crate) async fn client(
     };
     let client = register(fetcher, endpoint, metadata, &options.name, redirect_uri.as_deref(), scopes).await?;
     Ok(Chosen { client, reused: false })
+}
+
+/// Whether the authorization server got this secret of this client for `record` already.
+fn has_told(record: &Record, metadata: &Metadata, id: &str, secret: &Secret<String>) -> bool {
+    let told = record.client.secret.as_ref();
+    let same = told.is_some_and(|told| told.expose().as_bytes().ct_eq(secret.expose().as_bytes()).into());
+    same && record.client.id == id && record.issuer == metadata.issuer
 }
 
 /// The client of `record`, if it is for this issuer and callback.
@@ -272,6 +287,17 @@ pub enum RegistrationError {
         /// Who issues the tokens.
         issuer: String,
     },
+    /// Nobody has said whose the client is, and its secret is for nobody else.
+    #[error(
+        "the secret of the client {client} is not sent to {issuer} only because the server names it; name the \
+         client's authorization server with --issuer"
+    )]
+    Whose {
+        /// Which client.
+        client: String,
+        /// Who would have got it.
+        issuer: String,
+    },
     /// The URL cannot be a client identifier.
     #[error("{url} cannot be a client metadata document: it must begin with https:// and have a path")]
     Document {
@@ -360,6 +386,43 @@ mod tests {
                 expected,
                 "{id} {registered:?}"
             );
+        }
+    }
+
+    #[tokio::test]
+    async fn client_secret_does_not_go_to_whomever_the_server_names() {
+        let provider = Provider::start(|_| ());
+        let fetcher = provider.server.fetcher();
+        let target = Target::Server { url: format!("{}/mcp", provider.origin()), issuer: None };
+        let metadata = discover(&fetcher, &target, Hints::default()).await.expect("discovered").metadata;
+        let secret = |text: &str| Some(Secret::new(text.to_owned()));
+        let earlier = |id: &str, told: Option<Secret<String>>, issuer: &str| {
+            let mut record = Record { issuer: issuer.to_owned(), ..provider.record() };
+            record.client = Client { id: id.to_owned(), secret: told, ..record.client };
+            record
+        };
+        let (ours, other) = (provider.origin(), "https://as.example");
+        for (issuer, told, known, goes) in [
+            (None, secret("s"), None, false),
+            (Some(ours.as_str()), secret("s"), None, true),
+            (Some(other), secret("s"), None, false),
+            (None, None, None, true),
+            (None, secret("s"), Some(earlier("mine", secret("s"), &ours)), true),
+            (None, secret("s"), Some(earlier("mine", secret("s"), other)), false),
+            (None, secret("s"), Some(earlier("other", secret("s"), &ours)), false),
+            // What the server has registered itself has told it nothing.
+            (None, secret("s"), Some(earlier("mine", secret("other"), &ours)), false),
+            (None, secret("s"), Some(earlier("mine", None, &ours)), false),
+        ] {
+            let registered = Registered { id: "mine".to_owned(), secret: told, issuer: issuer.map(str::to_owned) };
+            let case = format!("{registered:?} {:?}", known.as_ref().map(|known| &known.client));
+            let options = ClientOptions { registered: Some(registered), ..testing::client() };
+            let chosen = client(&fetcher, &metadata, &options, known.as_ref(), &Use::Browser(OLD), &[]).await;
+            assert_eq!(chosen.is_ok(), goes, "{case}");
+            if let Err(error @ RegistrationError::Whose { .. }) = chosen {
+                let what_helps = "name the client's authorization server with --issuer";
+                assert!(error.to_string().ends_with(what_helps), "{error}");
+            }
         }
     }
 

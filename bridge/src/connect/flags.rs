@@ -35,6 +35,11 @@ pub struct ConnectFlags {
     /// names, never from a flag.
     #[arg(long, value_name = "ID", help_heading = "Signing in", conflicts_with = "client_metadata_url")]
     pub client_id: Option<String>,
+    /// The client's authorization server; its secret goes nowhere else
+    ///
+    /// A client id with a secret needs this. Without one it chooses of several that the server names.
+    #[arg(long, value_name = "URL", help_heading = "Signing in")]
+    pub issuer: Option<String>,
     /// A metadata document that describes this client, for servers that take its URL as the client id
     #[arg(long, value_name = "URL", help_heading = "Signing in")]
     pub client_metadata_url: Option<String>,

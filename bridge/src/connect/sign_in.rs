@@ -80,7 +80,11 @@ impl SignedIn {
         let fetcher = fetcher(flags.allow_private_addresses);
         let registered = flags.client_id.clone();
         let client = ClientOptions {
-            registered: registered.map(|id| Registered { id, secret: settings.client_secret.clone(), issuer: None }),
+            registered: registered.map(|id| Registered {
+                id,
+                secret: settings.client_secret.clone(),
+                issuer: flags.issuer.clone(),
+            }),
             metadata_document: flags.client_metadata_url.clone(),
             name: "MCP bridge".to_owned(),
             redirect_uri: None,
@@ -92,7 +96,7 @@ impl SignedIn {
         };
         let asking = Asking {
             program: "mcp-bridge",
-            target: Target::Server { url: flags.url.clone(), issuer: None },
+            target: Target::Server { url: flags.url.clone(), issuer: flags.issuer.clone() },
             client,
             scopes: flags.scopes.clone(),
             way,

@@ -29,12 +29,12 @@ pub struct InBrowser {
 
 impl InBrowser {
     /// For the server at `url`, as a client that is registered already or registers itself.
-    pub fn new(url: &str, client_id: Option<String>, secret: Option<Secret<String>>, print_only: bool) -> Self {
+    pub fn new(url: &str, client: Option<Registered>, issuer: Option<String>, print_only: bool) -> Self {
         let asking = Asking {
             program: "mcp-bridge",
-            target: Target::Server { url: url.to_owned(), issuer: None },
+            target: Target::Server { url: url.to_owned(), issuer },
             client: ClientOptions {
-                registered: client_id.map(|id| Registered { id, secret, issuer: None }),
+                registered: client,
                 metadata_document: None,
                 name: "MCP Bridge doctor".to_owned(),
                 redirect_uri: None,

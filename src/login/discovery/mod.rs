@@ -97,7 +97,7 @@ pub async fn discover(fetcher: &Fetcher, target: &Target, hints: Hints<'_>) -> R
     let document = match resource_document(fetcher, &url, hints.challenge).await {
         Ok(document) => document,
         Err(DiscoveryError::NoResourceMetadata { .. }) if hints.legacy => {
-            return own_issuer(fetcher, typed, &url).await;
+            return own_issuer(fetcher, typed, &url, wanted).await;
         }
         Err(error) => return Err(error),
     };
@@ -213,12 +213,21 @@ fn well_known_issuer(issuer: &Url) -> Vec<Url> {
 }
 
 /// Revision 2025-03-26: the server's origin is the issuer, and its metadata is there.
-async fn own_issuer(fetcher: &Fetcher, typed: &str, server: &Url) -> Result<Discovered, DiscoveryError> {
+async fn own_issuer(
+    fetcher: &Fetcher,
+    typed: &str,
+    server: &Url,
+    wanted: Option<&str>,
+) -> Result<Discovered, DiscoveryError> {
     let origin = server.origin().ascii_serialization();
     let mut failure = None;
     // Nobody has written this issuer down, so either spelling of it may be the right one.
-    for issuer in [origin.clone(), format!("{origin}/")] {
-        match authorization_server(fetcher, &issuer).await {
+    let spellings = [origin.clone(), format!("{origin}/")];
+    if let Some(wanted) = wanted.filter(|wanted| !spellings.iter().any(|issuer| issuer == wanted)) {
+        return Err(DiscoveryError::IssuerNotListed { issuer: plain(wanted), listed: plain(&origin) });
+    }
+    for issuer in spellings.iter().filter(|issuer| wanted.is_none_or(|wanted| wanted == *issuer)) {
+        match authorization_server(fetcher, issuer).await {
             Ok(metadata) => {
                 let mut notes = metadata.notes();
                 notes.push(Note::NoResourceMetadata);

@@ -63,6 +63,8 @@ struct Inner {
     refresh: Box<dyn Refresh>,
     clock: Clock,
     command: String,
+    /// [`REPLACE_PATIENCE`]; tests have less.
+    replace_patience: Duration,
     state: Mutex<State>,
     /// Held by who reads the store or renews.
     flight: Arc<tokio::sync::Mutex<()>>,
@@ -112,6 +114,7 @@ impl Session {
             refresh: Box::new(refresh),
             clock: Arc::new(SystemTime::now),
             command: command.into(),
+            replace_patience: REPLACE_PATIENCE,
             state: Mutex::default(),
             flight: Arc::default(),
             asking: tokio::sync::Mutex::default(),
@@ -182,13 +185,18 @@ impl Session {
     /// # Errors
     /// When it could not be kept. It is used all the same, until the process ends.
     pub async fn replace(&self, record: Record) -> Result<(), SessionError> {
-        let flight = self.0.take_off().await?;
+        let flight = match self.0.take_off().await {
+            Ok(flight) => flight,
+            Err(error) => return self.0.use_unkept(record, error),
+        };
         let inner = Arc::clone(&self.0);
         task::spawn(async move {
             let _flight = flight;
             // Another process may be renewing what this replaces, and must not write it over this.
-            let _alone = inner.lock(Purpose::Refresh, REPLACE_PATIENCE).await?;
-            inner.adopt(record).await
+            match inner.lock(Purpose::Refresh, inner.replace_patience).await {
+                Ok(_alone) => inner.adopt(record).await,
+                Err(error) => inner.use_unkept(record, error),
+            }
         })
         .await
         .map_err(|_| SessionError::Stopping)?
@@ -253,10 +261,10 @@ impl Inner {
         SessionError::SignedOut { reason: reason.into(), command: self.command.clone() }
     }
 
-    async fn take_off(&self) -> Result<tokio::sync::OwnedMutexGuard<()>, SessionError> {
+    async fn take_off(&self) -> Result<tokio::sync::OwnedMutexGuard<()>, Arc<StoreError>> {
         time::timeout(FLIGHT_PATIENCE, Arc::clone(&self.flight).lock_owned())
             .await
-            .map_err(|_| Arc::new(StoreError::Contended("renewing this sign-in")).into())
+            .map_err(|_| Arc::new(StoreError::Contended("renewing this sign-in")))
     }
 
     /// What can be used without looking anywhere.
@@ -304,6 +312,13 @@ impl Inner {
         let result = saved.as_ref().map(drop).map_err(|error| Arc::clone(error).into());
         self.use_saved(record, now, saved, before);
         result
+    }
+
+    /// Uses `record`, which was just signed in and may not be written now.
+    fn use_unkept(&self, record: Record, error: Arc<StoreError>) -> Result<(), SessionError> {
+        let before = self.state().signed_in.generation();
+        self.use_saved(Arc::new(record), self.now(), Err(Arc::clone(&error)), before);
+        Err(error.into())
     }
 
     /// Uses what was saved, or could not be saved over generation `before`.

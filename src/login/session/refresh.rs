@@ -170,9 +170,18 @@ impl Inner {
     /// The right to renew, and the newest of all that this user has.
     async fn lock_newest(self: &Arc<Self>, known: &Arc<Current>) -> Result<(Guard, Arc<Current>), SessionError> {
         let alone = self.lock(Purpose::Refresh, LOCK_PATIENCE).await?;
-        let listed = self.with_store(|store, slot| store.find(slot)).await?;
-        if listed.is_some_and(|entry| entry.generation == known.generation) {
-            return Ok((alone, Arc::clone(known)));
+        // The tokens themselves, not only how they are listed: a process that was killed between writing
+        // the two has used the refresh token that is known here, and kept its successor.
+        let kept = self.with_store(|store, slot| store.load_with_entry(slot)).await?;
+        if let Some((entry, record)) = kept
+            && entry.generation == known.generation
+        {
+            if known.unsaved || same_tokens(&record, &known.record) {
+                return Ok((alone, Arc::clone(known)));
+            }
+            let newest = Arc::new(Current::new(entry, record));
+            self.state().signed_in = SignedIn::Yes(Arc::clone(&newest));
+            return Ok((alone, newest));
         }
         self.look(true).await?;
         let state = self.state();
@@ -289,6 +298,17 @@ impl Inner {
             Err(error) => self.state().store_failed = Some((now, error)),
         }
     }
+}
+
+fn same_tokens(one: &Record, other: &Record) -> bool {
+    let same = |one: &Secret<String>, other: &Secret<String>| {
+        bool::from(one.expose().as_bytes().ct_eq(other.expose().as_bytes()))
+    };
+    let same_refresh = match (&one.refresh_token, &other.refresh_token) {
+        (Some(one), Some(other)) => same(one, other),
+        (one, other) => one.is_none() && other.is_none(),
+    };
+    same_refresh && same(&one.access_token, &other.access_token)
 }
 
 /// What a look into the store found.

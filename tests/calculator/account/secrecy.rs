@@ -22,7 +22,7 @@ fn no_secret_is_in_any_output_argument_or_list() {
         seen += &stdout;
         seen += &stderr;
     };
-    run(&["login", "--server", &remote.server.url, "--client-id", "desk"]);
+    run(&["login", "--server", &remote.server.url, "--issuer", &remote.provider.issuer, "--client-id", "desk"]);
     run(&["whoami"]);
     run(&["whoami", "--all", "--json"]);
 
