@@ -6,6 +6,7 @@ use std::{
     sync::Arc,
 };
 
+#[cfg(feature = "login")]
 use anyhow::Context as _;
 use clap::{CommandFactory as _, Parser, Subcommand};
 #[cfg(feature = "clients")]
@@ -16,6 +17,7 @@ use tracing_subscriber::{Layer as _, filter::Targets, layer::SubscriberExt as _,
 
 #[cfg(feature = "login")]
 use crate::account::{self, Account, Login, Logout, SignedIn, Whoami};
+use crate::print;
 
 /// The environment variable that says how much is logged.
 const LOG_VARIABLE: &str = "MCP_CALCULATOR_LOG";
@@ -81,9 +83,13 @@ enum Command {
     #[command(after_help = LOGIN_EXAMPLES)]
     Login(Login),
     /// Show who is signed in, where, and what was granted
+    ///
+    /// Asks neither the keyring nor the network. Exit codes: 0 somebody is signed in, 1 nobody is.
     #[cfg(feature = "login")]
     Whoami(Whoami),
     /// Revoke the tokens, and forget them
+    ///
+    /// What cannot be revoked is forgotten all the same. Exit codes: 0 signed out, 1 not revoked or not forgotten.
     #[cfg(feature = "login")]
     Logout(Logout),
     /// Add the calculator to desktop clients
@@ -212,15 +218,6 @@ fn signing<T>(work: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T
     done
 }
 
-/// Prints what somebody asked to see. A closed pipe is their choice (`… | head`).
-fn print(bytes: &[u8]) -> anyhow::Result<()> {
-    let mut output = io::stdout().lock();
-    match output.write_all(bytes).and_then(|()| output.flush()) {
-        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
-        written => written.context("cannot write standard output"),
-    }
-}
-
 /// What [`LOG_VARIABLE`] says; ends the program with code 2 if that is not a level.
 fn log_level() -> LevelFilter {
     let written = std::env::var_os(LOG_VARIABLE).unwrap_or_default();
@@ -237,8 +234,11 @@ fn log_level() -> LevelFilter {
 }
 
 fn start_log(level: LevelFilter) {
-    // rmcp prints what messages hold, even in its warnings; its errors are about itself.
-    let targets = Targets::new().with_default(level).with_target("rmcp", LevelFilter::ERROR);
+    // Libraries may print what requests hold, and rmcp what messages hold even in its warnings.
+    let targets = Targets::new()
+        .with_default(level.min(LevelFilter::WARN))
+        .with_target("mcp_calculator", level)
+        .with_target("rmcp", LevelFilter::ERROR);
     let format = tracing_subscriber::fmt::layer().with_writer(io::stderr).with_ansi(io::stderr().is_terminal());
     tracing_subscriber::registry().with(format.with_filter(targets)).init();
 }

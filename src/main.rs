@@ -6,17 +6,36 @@ mod cli;
 #[cfg(feature = "clients")]
 mod install;
 
-use std::process::ExitCode;
+use std::{
+    io::{self, Write as _},
+    process::ExitCode,
+};
 
+use anyhow::Context as _;
 use clap::Parser as _;
 
 fn main() -> ExitCode {
     match cli::Cli::parse().run() {
         Ok(code) => code,
-        Err(error) => {
-            // A client shows stderr in its log; if even that is closed, the code must do.
-            std::io::Write::write_fmt(&mut std::io::stderr(), format_args!("mcp-calculator: {error:#}\n")).ok();
-            ExitCode::FAILURE
-        }
+        // A client shows stderr in its log; if even that is closed, the code must do.
+        Err(error) => match error.downcast::<clap::Error>() {
+            Ok(misuse) => {
+                misuse.print().ok();
+                ExitCode::from(2)
+            }
+            Err(error) => {
+                writeln!(io::stderr(), "mcp-calculator: {error:#}").ok();
+                ExitCode::FAILURE
+            }
+        },
+    }
+}
+
+/// Prints what somebody asked to see. A closed pipe is their choice (`… | head`).
+fn print(bytes: &[u8]) -> anyhow::Result<()> {
+    let mut output = io::stdout().lock();
+    match output.write_all(bytes).and_then(|()| output.flush()) {
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        written => written.context("cannot write standard output"),
     }
 }

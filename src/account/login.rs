@@ -1,8 +1,8 @@
 //! `mcp-calculator login`
 
-use std::io::Write as _;
+use std::{cell::Cell, io::Write as _, time::Instant};
 
-use anyhow::bail;
+use anyhow::Error;
 use clap::Args;
 use mcp_calculator::{
     calculator::Operation,
@@ -10,17 +10,21 @@ use mcp_calculator::{
         Record,
         asking::{Asking, Way},
         browser::BrowserMode,
+        challenge::is_scope_token,
         discovery::Target,
+        fetch::Fetcher,
         flow,
         prompt::plain,
         registration::{ClientOptions, Registered},
         session::SignInError,
-        store::StoreKind,
+        store::{Purpose, StoreError, StoreKind},
+        token_goes_to, tokens,
     },
     server::scope_of,
 };
 
-use super::{Account, Opened, PREFIX, PROGRAM, fetcher, secret};
+use super::{Account, Opened, PREFIX, PROGRAM, fetcher, misuse, secret};
+use crate::print;
 
 /// Where and how to sign in.
 #[derive(Debug, Args)]
@@ -34,7 +38,7 @@ pub(crate) struct Login {
     #[arg(long, value_name = "URL")]
     issuer: Option<String>,
     /// A scope to ask for; repeat it for several [default: what the server asks for]
-    #[arg(long = "scope", value_name = "SCOPE")]
+    #[arg(long = "scope", value_name = "SCOPE", value_parser = scope)]
     scopes: Vec<String>,
     /// The client, if it was registered by hand; its secret is in MCP_CALCULATOR_CLIENT_SECRET or the file that
     /// MCP_CALCULATOR_CLIENT_SECRET_FILE names
@@ -61,36 +65,75 @@ pub(crate) struct Login {
 pub(crate) async fn login(account: &Account, login: &Login) -> anyhow::Result<()> {
     let opened = account.open()?;
     if opened.store.kind() == StoreKind::Memory {
-        bail!("--token-store memory ends with this program, so signing in would do nothing");
+        return Err(misuse("--token-store memory ends with this program, so signing in would do nothing"));
     }
-    let asking = asking(&opened, login).await?;
+    let known = opened.blocking(Opened::place).await?;
+    let asking = asking(known, login)?;
+    // Nobody should consent in a browser and then hear that nothing can be kept.
+    opened.blocking(|store, slot| store.check(slot)).await?;
     let session = opened.session(asking.fetcher.clone());
     // A user who runs this wants to be asked, whatever went wrong before.
     session.ask_again().await?;
-    let outcome = session.sign_in(async |known| asking.ask(known.as_ref(), None).await).await;
-    let record = match outcome {
-        Ok(record) => record,
-        Err(SignInError::Session(error)) => return Err(error.into()),
-        Err(SignInError::Attempt(error)) => return Err(error.into()),
+    let free = opened.blocking(|store, slot| match store.lock(slot, Purpose::SignIn, Instant::now()) {
+        Err(StoreError::Contended(_)) => Ok(false),
+        locked => locked.map(|_| true),
+    });
+    if !free.await? {
+        writeln!(std::io::stderr(), "{PROGRAM}: somebody is signing in already; waiting for the end of that").ok();
+    }
+    let record = loop {
+        let asked = Cell::new(false);
+        let outcome = session.sign_in(async |known| {
+            asked.set(true);
+            asking.ask(known.as_ref(), None).await
+        });
+        let record = match outcome.await {
+            Ok(record) => record,
+            Err(SignInError::Session(error)) => return Err(error.into()),
+            Err(SignInError::Attempt(error)) => return Err(error.into()),
+        };
+        // What another `login` got meanwhile may be for something else; in the next round it is what was
+        // there before.
+        if asked.get() || is_wanted(&record, &asking.target, &login.scopes) {
+            break record;
+        }
     };
-    // It is used although it could not be kept; for a program that ends here that is nothing.
-    session.keep().await?;
-    std::io::stdout().write_all(success(&opened, &record).as_bytes()).ok();
-    Ok(())
+    if let Err(error) = session.keep().await {
+        // Nobody can use these tokens, so nobody should be able to.
+        if let Ok(fetcher) = Fetcher::for_record(&record, &asking.fetcher) {
+            tokens::revoke(&fetcher, &record).await.ok();
+        }
+        return Err(Error::from(error).context("signed in, but nothing could be kept of it"));
+    }
+    print(success(&opened, &record).as_bytes())
 }
 
-async fn asking(opened: &Opened, login: &Login) -> anyhow::Result<Asking> {
-    let target = match (&login.server, &login.issuer) {
-        (Some(server), _) => Target::Server { url: server.clone(), issuer: None },
-        (None, Some(issuer)) => Target::Issuer(issuer.clone()),
-        (None, None) => match opened.store.find(&opened.slot)? {
-            Some(entry) => match entry.resource {
-                Some(resource) => Target::Server { url: resource, issuer: Some(entry.issuer) },
-                None => Target::Issuer(entry.issuer),
-            },
-            None => bail!("say where to sign in: --server with the URL of the MCP server, or --issuer"),
-        },
+/// Whether a sign-in that somebody else has made is what was asked for here.
+fn is_wanted(record: &Record, target: &Target, scopes: &[String]) -> bool {
+    let is_there = match target {
+        Target::Server { .. } => target.url().is_ok_and(|url| token_goes_to(record, &url)),
+        Target::Issuer(issuer) => record.issuer == *issuer,
     };
+    is_there && scopes.iter().all(|scope| record.scopes.contains(scope))
+}
+
+/// One scope; one that is none would be left out of the request, and then others be asked for.
+fn scope(text: &str) -> Result<String, String> {
+    if is_scope_token(text) { Ok(text.to_owned()) } else { Err("not one scope; repeat --scope for several".to_owned()) }
+}
+
+fn asking(known: Option<Target>, login: &Login) -> anyhow::Result<Asking> {
+    let target = match (&login.server, &login.issuer, known) {
+        (Some(server), ..) => Target::Server { url: server.clone(), issuer: None },
+        (None, Some(issuer), _) => Target::Issuer(issuer.clone()),
+        (None, None, Some(known)) => known,
+        (None, None, None) => {
+            return Err(misuse("say where to sign in: --server with the URL of the MCP server, or --issuer"));
+        }
+    };
+    if login.server.is_some() || login.issuer.is_some() {
+        target.url().map_err(misuse)?;
+    }
     let mut scopes = login.scopes.clone();
     if scopes.is_empty() && matches!(target, Target::Issuer(_)) {
         // There is no server that would say what its tools need.
@@ -98,7 +141,7 @@ async fn asking(opened: &Opened, login: &Login) -> anyhow::Result<Asking> {
     }
     let secret = secret("CLIENT_SECRET")?;
     if secret.is_some() && login.client_id.is_none() {
-        bail!("{PREFIX}CLIENT_SECRET belongs to a client; say to which with --client-id");
+        return Err(misuse(format!("{PREFIX}CLIENT_SECRET belongs to a client; say to which with --client-id")));
     }
     Ok(Asking {
         program: PROGRAM,

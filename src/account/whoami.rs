@@ -1,6 +1,6 @@
 //! `mcp-calculator whoami`
 
-use std::{fmt::Write as _, io::Write as _, process::ExitCode, time::SystemTime};
+use std::{fmt::Write as _, process::ExitCode, time::SystemTime};
 
 use clap::Args;
 use mcp_calculator::login::{
@@ -9,6 +9,7 @@ use mcp_calculator::login::{
 };
 
 use super::Account;
+use crate::print;
 
 /// How to show it.
 #[derive(Debug, Args)]
@@ -38,16 +39,11 @@ pub(crate) fn whoami(account: &Account, whoami: &Whoami) -> anyhow::Result<ExitC
         let value = if whoami.all { objects.collect() } else { objects.next().unwrap_or_default() };
         format!("{value:#}\n")
     } else if entries.is_empty() {
-        let mut text = format!("Not signed in ({}).\n", opened.slot.account);
-        let others = opened.others()?;
-        if !others.is_empty() {
-            let _ = writeln!(text, "Signed in with --account: {}.", plain(&others.join(", ")));
-        }
-        text
+        format!("Not signed in (account {}).\n{}", plain(&opened.slot.account), opened.hints()?)
     } else {
         entries.iter().map(|entry| shown(entry, opened.store.kind(), now)).collect::<Vec<_>>().join("\n")
     };
-    std::io::stdout().write_all(text.as_bytes()).ok();
+    print(text.as_bytes())?;
     Ok(if entries.is_empty() { ExitCode::FAILURE } else { ExitCode::SUCCESS })
 }
 
@@ -59,13 +55,14 @@ fn shown(entry: &Entry, kind: StoreKind, now: SystemTime) -> String {
         let stamp = timestamp(at);
         if at <= now { format!("{stamp}, is renewed when it is used") } else { stamp }
     });
+    let kind = kind.to_string();
     let lines = [
         ("server", entry.resource.as_deref()),
         ("issuer", Some(entry.issuer.as_str())),
         ("client", Some(entry.client_id.as_str())),
         ("scopes", Some(if scopes.is_empty() { "none" } else { &scopes })),
         ("token until", until.as_deref().or(Some("the server did not say"))),
-        ("kept in", Some(name(kind))),
+        ("kept in", Some(&kind)),
     ];
     for (label, value) in lines {
         if let Some(value) = value {
@@ -85,16 +82,8 @@ fn json(entry: &Entry, kind: StoreKind) -> serde_json::Value {
         "client_id": entry.client_id,
         "scopes": entry.scopes,
         "expires_at": entry.expires_at.map(timestamp),
-        "token_store": name(kind),
+        "token_store": kind.to_string(),
     })
-}
-
-fn name(kind: StoreKind) -> &'static str {
-    match kind {
-        StoreKind::Keyring => "keyring",
-        StoreKind::File => "file",
-        StoreKind::Memory => "memory",
-    }
 }
 
 /// RFC 3339, in UTC, whole seconds.

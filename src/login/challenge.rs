@@ -69,7 +69,9 @@ pub(crate) fn scope_tokens(text: &str) -> Vec<String> {
     tokens
 }
 
-pub(crate) fn is_scope_token(text: &str) -> bool {
+/// Whether `text` can be one scope (RFC 6749 §3.3).
+#[must_use]
+pub fn is_scope_token(text: &str) -> bool {
     !text.is_empty() && text.bytes().all(|byte| matches!(byte, 0x21 | 0x23..=0x5b | 0x5d..=0x7e))
 }
 

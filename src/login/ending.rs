@@ -17,7 +17,7 @@ const PATIENCE: Duration = Duration::from_secs(120);
 /// What became of the tokens.
 #[derive(Debug)]
 pub enum SignedOut {
-    /// Nobody was signed in.
+    /// Nobody was signed in, and no sign-in has ended otherwise.
     Nobody,
     /// They work nowhere any more.
     Revoked,
@@ -30,15 +30,18 @@ pub enum SignedOut {
 /// # Errors
 /// When the sign-in could not be forgotten.
 pub async fn sign_out(store: &Store, slot: &Slot, options: &FetcherOptions) -> Result<SignedOut, StoreError> {
-    if store.find(slot)?.is_none() {
-        return Ok(SignedOut::Nobody);
-    }
-    let (_alone, loaded) = {
+    let found = {
         let (store, slot) = (store.clone(), slot.clone());
-        // A renewal elsewhere would bring tokens that nobody revokes.
-        blocking(move || Ok((store.lock(&slot, Purpose::Refresh, Instant::now() + PATIENCE)?, store.load(&slot))))
-            .await?
+        blocking(move || {
+            if !store.slots()?.contains(&slot) {
+                return Ok(None);
+            }
+            // A renewal elsewhere would bring tokens that nobody revokes.
+            let alone = store.lock(&slot, Purpose::Refresh, Instant::now() + PATIENCE)?;
+            Ok(Some((alone, store.load(&slot))))
+        })
     };
+    let Some((_alone, loaded)) = found.await? else { return Ok(SignedOut::Nobody) };
     let outcome = match loaded {
         Ok(Some(record)) => {
             let revoked = match Fetcher::for_record(&record, options) {

@@ -3,51 +3,17 @@
 use std::{
     io::{BufRead as _, BufReader, Read as _},
     path::{Path, PathBuf},
-    process::{Child, Command, Stdio},
+    process::{Child, Command},
     sync::mpsc::sync_channel,
     time::Duration,
 };
 
+use crate::desktop::{Home, UNLOCKED, wait_for_daemon};
+
 /// Longer than a keyring's start and all calls of one test take on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// Until it is there; D-Bus would start another one for who asks before. Looks for half a minute.
-macro_rules! wait_for_daemon {
-    () => {
-        "for try in {1..600}; do dbus-send --session --print-reply --dest=org.freedesktop.DBus / \
-         org.freedesktop.DBus.GetNameOwner string:org.freedesktop.secrets >/dev/null 2>&1 && break; sleep 0.05; done\n"
-    };
-}
-
-/// A home folder of its own, and the program that uses the store there.
-struct Home {
-    scratch: tempfile::TempDir,
-}
-
 impl Home {
-    fn new() -> Self {
-        let home = Self { scratch: tempfile::tempdir().expect("a folder") };
-        std::fs::create_dir(home.path("run")).expect("a new folder");
-        home
-    }
-
-    fn path(&self, name: &str) -> PathBuf {
-        self.scratch.path().join(name)
-    }
-
-    fn command(&self, program: impl AsRef<std::ffi::OsStr>) -> Command {
-        let mut command = Command::new(program);
-        command
-            .env_clear()
-            .env("PATH", "/usr/bin:/bin")
-            .env("HOME", self.scratch.path())
-            .env("XDG_RUNTIME_DIR", self.path("run"))
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped());
-        command
-    }
-
     /// What the store says to one call by one process.
     fn call(&self, kind: &str, arguments: &[&str]) -> String {
         let mut command = self.command(helper());
@@ -105,12 +71,6 @@ fn output(mut command: Command) -> String {
     child.wait().expect("a child can be waited for");
     said.unwrap_or_else(|_| panic!("{command:?} hangs")).trim_end().to_owned()
 }
-
-/// Starts the keyring's daemon and unlocks it; it ends with the script, not by itself.
-const UNLOCKED: &str = concat!(
-    "gnome-keyring-daemon --foreground --unlock --components=secrets <<<password >/dev/null 2>&1 & daemon=$!\n",
-    wait_for_daemon!()
-);
 
 /// Starts it without a password, and there is no display to ask for one.
 const LOCKED: &str = concat!(

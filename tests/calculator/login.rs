@@ -1,8 +1,6 @@
 //! Signing in at a real authorization server (`oidc-provider`) with a real browser (Chromium).
 
 use std::{
-    io::{BufRead as _, BufReader, Write as _},
-    net::TcpListener,
     process::{Command, Stdio},
     sync::Mutex,
     thread::JoinHandle,
@@ -23,12 +21,15 @@ use mcp_calculator::login::{
 };
 use serde_json::Value;
 
-use crate::driver::{Guard, named, node, transcript};
+use crate::{
+    driver::{named, node, transcript},
+    provider::{AuthorizationServer, Server},
+};
 
 #[tokio::test]
 async fn browser_signs_in_and_the_tokens_live_and_die_as_the_server_says() {
-    let provider = AuthorizationServer::start();
-    let server = Server::start(&provider.issuer);
+    let provider = AuthorizationServer::start(&[]);
+    let server = Server::start(&provider.issuer, &["op:add", "op:sub"]);
     let (first, page) = server.sign_in(None).await;
     let first = first.expect("signed in");
     assert_eq!(page["heading"], "You are signed in", "{page}");
@@ -61,8 +62,8 @@ async fn browser_signs_in_and_the_tokens_live_and_die_as_the_server_says() {
 
 #[tokio::test]
 async fn code_entered_on_another_machine_signs_in() {
-    let provider = AuthorizationServer::start();
-    let server = Server::start(&provider.issuer);
+    let provider = AuthorizationServer::start(&[]);
+    let server = Server::start(&provider.issuer, &["op:add", "op:sub"]);
     let (record, page) = server.sign_in_with_code().await;
     let record = record.expect("signed in");
     assert_eq!(page["title"], "Sign-in Success", "{page}");
@@ -75,35 +76,7 @@ fn options() -> FetcherOptions {
     FetcherOptions { user_agent: "mcp-calculator-tests".to_owned(), allow_private_addresses: false }
 }
 
-/// A server of which there is nothing but its metadata.
-struct Server {
-    url: String,
-}
-
 impl Server {
-    fn start(issuer: &str) -> Self {
-        let listener = TcpListener::bind(("127.0.0.1", 0)).expect("a free port");
-        let url = format!("http://{}/mcp", listener.local_addr().expect("an address"));
-        let scopes = ["op:add", "op:sub"];
-        let document =
-            serde_json::json!({ "resource": url, "authorization_servers": [issuer], "scopes_supported": scopes });
-        let body = document.to_string();
-        std::thread::spawn(move || {
-            for mut stream in listener.incoming().map_while(Result::ok) {
-                let mut reader = BufReader::new(stream.try_clone().expect("a handle"));
-                let mut line = String::new();
-                while reader.read_line(&mut line).is_ok_and(|length| length > 2) {
-                    line.clear();
-                }
-                let head =
-                    format!("HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: {}", body.len());
-                // The client may have left.
-                let _ = write!(stream, "{head}\r\nConnection: close\r\n\r\n{body}");
-            }
-        });
-        Self { url }
-    }
-
     /// Signs in here; gives what the browser showed in the end, too.
     async fn sign_in(&self, known: Option<&Record>) -> (Result<Record, SignInError>, Value) {
         let user = User::default();
@@ -173,26 +146,5 @@ impl User {
         let running = self.0.into_inner().expect("not poisoned").expect("a browser was opened");
         let steps = tokio::task::spawn_blocking(|| running.join().expect("the browser's thread")).await;
         named(&steps.expect("a blocking task"), "page").next().expect("the browser shows a page").clone()
-    }
-}
-
-/// `oidc-provider` on a loopback port; it is killed with the value.
-struct AuthorizationServer {
-    issuer: String,
-    _child: Guard,
-}
-
-impl AuthorizationServer {
-    fn start() -> Self {
-        let mut command = node("authorization-server.mjs");
-        command.arg("--refresh-tokens").env("BRIDGE_SECRET", "not-used-here");
-        // It ends with its input, so even a killed test leaves none behind.
-        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::inherit());
-        let mut child = Guard::spawn(&mut command);
-        let stdout = child.0.stdout.take().expect("stdout is piped");
-        let mut line = String::new();
-        BufReader::new(stdout).read_line(&mut line).expect("its stdout is readable");
-        let announced: Value = serde_json::from_str(&line).expect("the authorization server says where it is");
-        Self { issuer: announced["issuer"].as_str().expect("an issuer").to_owned(), _child: child }
     }
 }

@@ -3,8 +3,12 @@
 #[path = "../interop/driver.rs"]
 mod driver;
 
+#[cfg(all(target_os = "linux", feature = "login"))]
+mod account;
 mod arbitrary_input;
 mod command_line;
+#[cfg(all(target_os = "linux", feature = "login"))]
+mod desktop;
 mod errors;
 mod install;
 mod interop;
@@ -14,5 +18,7 @@ mod lifetime;
 #[cfg(feature = "login")]
 mod login;
 mod process;
+#[cfg(feature = "login")]
+mod provider;
 mod requests;
 mod snapshots;

@@ -26,6 +26,22 @@ fn help() {
     }
 }
 
+#[cfg(feature = "login")]
+#[test]
+fn help_on_signing_in() {
+    for name in ["login", "whoami", "logout"] {
+        let output = command().args([name, "--help"]).output().expect("the program starts");
+        check(&format!("help_{name}"), &String::from_utf8(output.stdout).expect("UTF-8"));
+    }
+}
+
+#[cfg(all(feature = "login", feature = "clients"))]
+#[test]
+fn manual_page() {
+    let output = command().arg("man").output().expect("the program starts");
+    check("man", &String::from_utf8(output.stdout).expect("UTF-8"));
+}
+
 #[test]
 fn lists_and_greetings() {
     let mut server = Server::start();

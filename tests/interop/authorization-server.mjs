@@ -8,8 +8,11 @@
 // Whoever comes is signed in as `alice`; what she consents to is what the test said last:
 //   POST /test/consent        {"scopes": "op:add"}   from now on she consents to these only; with none, she refuses
 //   POST /test/revoke-grants                         she withdraws every consent
+//   POST /test/token-ttl      {"seconds": 600}       how long tokens live that are issued from now on
 //   GET  /test/introspections                        how often it was asked about a token
-//   GET  /test/grants                                what its token endpoint was given and gave, secrets and all
+//   GET  /test/tokens                                how often tokens were renewed, all that was issued, and
+//                                                    what its token endpoint was asked for
+// With DESK_SECRET in the environment there is a confidential client `desk` of a native program.
 import { createServer } from 'node:http';
 import { once } from 'node:events';
 import { parseArgs } from 'node:util';
@@ -31,7 +34,7 @@ const { values } = parseArgs({
     'refresh-tokens': { type: 'boolean', default: false },
   },
 });
-const tokenTtl = Number(values['token-ttl']);
+let tokenTtl = Number(values['token-ttl']);
 const secret = process.env.BRIDGE_SECRET;
 if (!secret || !(tokenTtl > 0)) {
   console.error('usage: BRIDGE_SECRET=… node authorization-server.mjs [--token-ttl SECONDS] [--token-format opaque|jwt]');
@@ -45,8 +48,19 @@ const issuer = `http://127.0.0.1:${server.address().port}`;
 
 let consented = new Set(SCOPES);
 let introspections = 0;
+/** Every code and token: its kind and value. */
+const issued = [];
+/** Every request for tokens: what was granted, or why not. */
+const asked = [];
 const grants = new Set();
-const granted = [];
+
+const desk = process.env.DESK_SECRET && {
+  client_id: 'desk',
+  client_secret: process.env.DESK_SECRET,
+  application_type: 'native',
+  redirect_uris: ['http://127.0.0.1/callback'],
+  grant_types: ['authorization_code', 'refresh_token'],
+};
 
 const provider = new Provider(issuer, {
   clients: [
@@ -57,6 +71,7 @@ const provider = new Provider(issuer, {
       response_types: [],
       grant_types: [],
     },
+    ...(desk ? [desk] : []),
   ],
   responseTypes: ['code'],
   // Only a listed scope can be registered by a client; what it means is up to the resource.
@@ -72,7 +87,7 @@ const provider = new Provider(issuer, {
   },
   issueRefreshToken: (_ctx, client) => values['refresh-tokens'] && client.grantTypeAllowed('refresh_token'),
   interactions: { policy: interactionPolicy.base(), url: (_ctx, interaction) => `/interaction/${interaction.uid}` },
-  ttl: { AccessToken: tokenTtl, Grant: 3600, Interaction: 600, Session: 3600 },
+  ttl: { AccessToken: () => tokenTtl, Grant: 3600, Interaction: 600, Session: 3600 },
   features: {
     devInteractions: { enabled: false },
     registration: { enabled: true },
@@ -97,12 +112,18 @@ for (const event of ['server_error', 'authorization.error', 'grant.error', 'regi
   provider.on(event, (_ctx, error) => console.error(`${event}: ${error.message}: ${error.error_description ?? error.stack}`));
 }
 
-provider.on('grant.success', ({ oidc, body }) => {
-  const { grant_type, code, code_verifier } = oidc.params;
-  const { access_token, refresh_token, scope } = body;
-  granted.push({ grant_type, code, code_verifier, access_token, refresh_token, scope });
+for (const [event, kind] of [
+  ['authorization_code.saved', 'AuthorizationCode'],
+  ['access_token.saved', 'AccessToken'],
+  ['refresh_token.saved', 'RefreshToken'],
+]) {
+  provider.on(event, (token) => issued.push({ kind, value: token.jti }));
+}
+provider.on('grant.success', ({ oidc }) => {
+  const { grant_type, code_verifier } = oidc.params;
+  asked.push({ grant_type, code_verifier });
 });
-provider.on('grant.error', ({ oidc }, { error }) => granted.push({ grant_type: oidc?.params?.grant_type, error }));
+provider.on('grant.error', ({ oidc }, { error }) => asked.push({ grant_type: oidc.params?.grant_type, error }));
 
 /** Signs Alice in, or takes her consent to what of the request the test allows. */
 async function interact(request, response) {
@@ -135,12 +156,25 @@ async function control(request, response, path) {
   } else if (path === '/test/revoke-grants' && request.method === 'POST') {
     for (const grantId of grants) await (await provider.Grant.find(grantId))?.destroy();
     grants.clear();
-  } else if (!['/test/introspections', '/test/grants'].includes(path)) {
+  } else if (path === '/test/token-ttl' && request.method === 'POST') {
+    let body = '';
+    for await (const chunk of request) body += chunk;
+    tokenTtl = JSON.parse(body).seconds;
+  } else if (path === '/test/tokens') {
+    const tokens = [];
+    for (const { kind, value } of issued) {
+      const token = await provider[kind].find(value);
+      tokens.push({ kind, value, alive: Boolean(token?.isValid) });
+    }
+    response.setHeader('content-type', 'application/json');
+    const refreshes = asked.filter(({ grant_type, error }) => grant_type === 'refresh_token' && !error).length;
+    return response.end(JSON.stringify({ refreshes, tokens, asked }));
+  } else if (path !== '/test/introspections') {
     response.statusCode = 404;
     return response.end();
   }
   response.setHeader('content-type', 'application/json');
-  return response.end(JSON.stringify(path === '/test/grants' ? { granted } : { introspections }));
+  return response.end(JSON.stringify({ introspections }));
 }
 
 const oidc = provider.callback();

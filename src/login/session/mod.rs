@@ -137,7 +137,8 @@ impl Session {
     /// An access token, renewed if its end is near; `None` where nobody has signed in yet.
     ///
     /// Who was signed in at any time of this process's life and is not any more gets an error instead:
-    /// a sign-out must not turn restricted use into unrestricted use. Cancel-safe.
+    /// a sign-out must not turn restricted use into unrestricted use. Whose sign-in has ended otherwise
+    /// than by signing out gets it in every later process, too. Cancel-safe.
     ///
     /// # Errors
     /// See [`SessionError`]. While a token is still good, neither an unreachable authorization server

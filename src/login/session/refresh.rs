@@ -11,8 +11,8 @@ use tokio::time;
 use super::{Current, Inner, LOOK_EVERY, RefreshError, SessionError, SignedIn, State, TRY_AGAIN, is_within};
 use crate::{
     login::{
-        record::Record,
-        store::{Entry, Guard, Purpose, StoreError},
+        record::{Record, Slot},
+        store::{Entry, Guard, Purpose, Store, StoreError},
     },
     secret::Secret,
 };
@@ -34,6 +34,7 @@ const ENDED: &str = "its token has ended, and there is no refresh token";
 const REFUSED: &str = "the server refuses its token, and there is no refresh token";
 const REFUSED_NEW: &str = "the server refuses a token that was issued just now";
 const GONE: &str = "another program has signed this user out";
+const LOST: &str = "its tokens are not any more where they were kept";
 
 impl Current {
     pub(super) fn new(entry: Entry, record: Record) -> Self {
@@ -178,6 +179,7 @@ impl Inner {
         match (&state.signed_in, &state.store_failed) {
             (SignedIn::Yes(current), None) => Ok((alone, Arc::clone(current))),
             (SignedIn::Yes(_), Some((_, error))) => Err(Arc::clone(error).into()),
+            (SignedIn::NoMore(reason), _) => Err(self.signed_out(reason.clone())),
             _ => Err(self.signed_out(GONE)),
         }
     }
@@ -191,7 +193,8 @@ impl Inner {
     /// Forgets a sign-in that its authorization server has ended.
     async fn forget(self: &Arc<Self>, current: &Current, reason: String) -> SessionError {
         let generation = current.generation.clone();
-        let forgotten = self.with_store(move |store, slot| store.forget_generation(slot, &generation)).await;
+        let why = reason.clone();
+        let forgotten = self.with_store(move |store, slot| store.end(slot, &generation, &why)).await;
         match forgotten {
             // The user has signed in again meanwhile: the next look finds it.
             Ok(false) => return SessionError::Unavailable("it has just been replaced".to_owned()),
@@ -239,7 +242,7 @@ impl Inner {
                 if known.is_some() && listed.is_some() && listed == generation {
                     return Ok((stamp, Found::Same));
                 }
-                Ok((stamp, store.load_with_entry(slot)?.map_or(Found::None, Found::other)))
+                Ok((stamp, Found::read(store, slot)?))
             })
             .await;
         match found {
@@ -292,10 +295,26 @@ impl Inner {
 enum Found {
     Same,
     Other(Box<Current>),
+    /// There was one, and its user has not ended it.
+    Ended(String),
     None,
 }
 
 impl Found {
+    fn read(store: &Store, slot: &Slot) -> Result<Self, StoreError> {
+        if let Some(found) = store.load_with_entry(slot)? {
+            return Ok(Self::other(found));
+        }
+        if let Some(ended) = store.ended(slot)? {
+            return Ok(Self::Ended(ended.reason));
+        }
+        if store.find(slot)?.is_none() {
+            return Ok(Self::None);
+        }
+        // It has come this moment, or somebody has deleted its secrets with another tool.
+        Ok(store.load_with_entry(slot)?.map_or_else(|| Self::Ended(LOST.to_owned()), Self::other))
+    }
+
     fn other((entry, record): (Entry, Record)) -> Self {
         Self::Other(Box::new(Current::new(entry, record)))
     }
@@ -313,7 +332,9 @@ impl State {
                 self.renew_after = None;
             }
             // It was never kept, so nobody can have deleted it.
-            (Found::None, SignedIn::Yes(current)) if current.unsaved => {}
+            (Found::None | Found::Ended(_), SignedIn::Yes(current)) if current.unsaved => {}
+            (Found::Ended(_), SignedIn::NoMore(_)) => {}
+            (Found::Ended(reason), _) => self.signed_in = SignedIn::NoMore(reason),
             (Found::None, SignedIn::Yes(_)) => self.signed_in = SignedIn::NoMore(GONE.to_owned()),
             (Found::None, SignedIn::Unread) => self.signed_in = SignedIn::Never,
             (Found::None, SignedIn::Never | SignedIn::NoMore(_)) => {}

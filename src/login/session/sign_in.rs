@@ -23,8 +23,8 @@ const MAX_REASON_CHARS: usize = 300;
 impl Session {
     /// Has the user sign in, by `attempt`, which gets the sign-in so far; keeps and returns the new one.
     ///
-    /// Of all tasks and processes one asks; the others wait, and take what it got. If it failed while
-    /// they waited, they fail as well. After a failure nobody asks for a while, unless
+    /// Of all tasks and processes one asks; the others wait, and take what it got, which may be less than
+    /// `attempt` would have asked for. If it failed while they waited, they fail as well. After a failure nobody asks for a while, unless
     /// [`Session::ask_again`] says that the user wants it. An attempt that is dropped has failed.
     ///
     /// # Errors
@@ -34,6 +34,10 @@ impl Session {
         attempt: impl AsyncFnOnce(Option<Record>) -> Result<Record, E>,
     ) -> Result<Arc<Record>, SignInError<E>> {
         let inner = &self.0;
+        if matches!(inner.state().signed_in, SignedIn::Unread) {
+            // Else what another process gets while this one waits would pass for what was there before.
+            inner.look_now().await?;
+        }
         let known = inner.state().signed_in.clone();
         let failed = inner.may_ask().await?;
         let busy = |_| SessionError::from(Arc::new(StoreError::Contended("waiting for this user to sign in")));
@@ -47,7 +51,6 @@ impl Session {
         };
         if let Some(current) = &current
             && known.generation().as_ref() != Some(&current.generation)
-            && !matches!(known, SignedIn::Unread)
         {
             return Ok(Arc::clone(&current.record));
         }
@@ -128,9 +131,13 @@ impl Inner {
         attempt
     }
 
+    /// Reads what is kept. What another sign-in replaces anyway need not be readable.
     async fn look_now(self: &Arc<Self>) -> Result<(), SessionError> {
         let _flight = self.take_off().await?;
-        self.look(true).await
+        match self.look(true).await {
+            Err(SessionError::Store(error)) if error.ends_with_a_sign_in() => Ok(()),
+            looked => looked,
+        }
     }
 }
 

@@ -247,9 +247,56 @@ async fn an_ended_sign_in_says_what_to_run_and_is_forgotten() {
     }
     assert_eq!(world.asked(), 1);
     assert!(world.store().list().expect("readable").is_empty());
+    // A restart does not turn restricted use into unrestricted use.
+    let late = world.session();
+    assert_eq!(failure(&late).await, expected);
     world.sign_in("second", None);
     world.pass(1);
-    assert_eq!(token(&session).await, "second");
+    assert_eq!((token(&session).await.as_str(), token(&late).await.as_str()), ("second", "second"));
+}
+
+#[tokio::test]
+async fn only_the_user_ends_a_sign_in_for_good() {
+    let world = World::new();
+    world.sign_in("first", Some(100));
+    world.answer(Answer::Rejected);
+    world.pass(60);
+    let session = world.session();
+    failure(&session).await;
+    world.store().forget(&slot("a")).expect("signed out");
+    assert_eq!(token(&world.session()).await, "nobody");
+    world.pass(1);
+    assert!(failure(&session).await.contains("invalid_grant"), "this process was restricted, and stays so");
+}
+
+#[tokio::test]
+async fn tokens_that_somebody_deleted_are_a_sign_in_that_has_ended() {
+    let world = World::new();
+    world.sign_in("first", None);
+    let tokens = world.scratch.path().join("file/tokens");
+    for file in std::fs::read_dir(&tokens).expect("a folder") {
+        std::fs::remove_file(file.expect("a file").path()).expect("removed");
+    }
+    let expected = "signed out: its tokens are not any more where they were kept; run `program login` to sign in again";
+    assert_eq!(failure(&world.session()).await, expected);
+    world.sign_in("second", None);
+    assert_eq!(token(&world.session()).await, "second");
+}
+
+#[tokio::test]
+async fn a_damaged_sign_in_is_replaced_by_a_new_one() {
+    let world = World::new();
+    world.sign_in("first", None);
+    let tokens = world.scratch.path().join("file/tokens");
+    for file in std::fs::read_dir(&tokens).expect("a folder") {
+        let path = file.expect("a file").path();
+        std::fs::write(path, "{\"version\":1}").expect("written");
+    }
+    let session = world.session();
+    let error = failure(&session).await;
+    assert!(error.ends_with("it is incomplete; sign in again"), "{error}");
+    assert_eq!(ask(&session, &AtomicUsize::new(0), Ok("second")).await.as_deref(), Ok("second"));
+    assert_eq!(token(&world.session()).await, "second");
 }
 
 #[tokio::test]
@@ -409,11 +456,12 @@ async fn ask(session: &Session, tabs: &AtomicUsize, outcome: Result<&str, &str>)
 
 async fn ask_at_once(
     world: &World,
+    looked: bool,
     outcome: Result<&'static str, &'static str>,
 ) -> (usize, Vec<Result<String, String>>) {
     let tabs = Arc::new(AtomicUsize::new(0));
     let sessions: Vec<_> = (0..3).map(|_| world.session()).collect();
-    for session in &sessions {
+    for session in sessions.iter().filter(|_| looked) {
         session.token().await.ok();
     }
     let tasks = sessions.iter().flat_map(|session| vec![session.clone(); 3]).map(|session| {
@@ -429,16 +477,18 @@ async fn ask_at_once(
 
 #[tokio::test]
 async fn two_programs_at_once_open_one_tab() {
-    let world = World::new();
-    let (tabs, results) = ask_at_once(&world, Ok("signed in")).await;
-    assert_eq!(tabs, 1);
-    assert!(results.iter().all(|result| result.as_deref() == Ok("signed in")), "{results:?}");
+    for looked in [false, true] {
+        let world = World::new();
+        let (tabs, results) = ask_at_once(&world, looked, Ok("signed in")).await;
+        assert_eq!(tabs, 1);
+        assert!(results.iter().all(|result| result.as_deref() == Ok("signed in")), "{results:?}");
+    }
 }
 
 #[tokio::test]
 async fn a_failed_sign_in_opens_no_second_tab_until_the_user_asks() {
     let world = World::new();
-    let (tabs, results) = ask_at_once(&world, Err("access_denied")).await;
+    let (tabs, results) = ask_at_once(&world, true, Err("access_denied")).await;
     assert_eq!(tabs, 1);
     let pending = "not asking to sign in again: the last sign-in failed: access_denied; run `program login` to sign in";
     let failures = results.iter().filter(|result| **result == Err("access_denied".to_owned())).count();

@@ -94,6 +94,11 @@ impl StoreError {
     /// What helps where a sign-in cannot be understood.
     pub(super) const SIGN_IN: &str = "sign in again";
 
+    /// Whether another sign-in replaces what is wrong.
+    pub(in crate::login) fn ends_with_a_sign_in(&self) -> bool {
+        matches!(self, Self::Damaged { remedy, .. } if *remedy == Self::SIGN_IN)
+    }
+
     /// Whether a person was asked for a password, and would be asked again by another try.
     pub(in crate::login) fn has_asked(&self) -> bool {
         matches!(self, Self::Locked(_) | Self::Unanswered(_))

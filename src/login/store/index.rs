@@ -50,6 +50,18 @@ pub struct Entry {
     pub generation: Generation,
 }
 
+/// A sign-in that its user has not ended; it stays listed so that nothing goes on as if nobody had
+/// ever signed in.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Ended {
+    /// How it ended, for people.
+    pub reason: String,
+    /// As in [`Record`](crate::login::Record).
+    pub issuer: String,
+    /// As in [`Record`](crate::login::Record).
+    pub resource: Option<String>,
+}
+
 /// Tells what was kept from what was kept before.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Generation(String);
@@ -88,6 +100,8 @@ pub(super) struct Row {
     account: String,
     server: Option<String>,
     pub(super) signed_in: Option<SignedIn>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) ended: Option<Ended>,
     /// Names under which there may be secrets that belong to no sign-in.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(super) leftovers: Vec<String>,
@@ -118,7 +132,7 @@ impl Content {
     pub(super) fn row_mut(&mut self, slot: &Slot) -> &mut Row {
         let at = self.slots.iter().position(|row| row.is_of(slot)).unwrap_or_else(|| {
             let (account, server) = (slot.account.clone(), slot.server.clone());
-            self.slots.push(Row { account, server, signed_in: None, leftovers: Vec::new() });
+            self.slots.push(Row { account, server, signed_in: None, ended: None, leftovers: Vec::new() });
             self.slots.len() - 1
         });
         &mut self.slots[at]
@@ -130,11 +144,15 @@ impl Row {
         (&self.account, &self.server) == (&slot.account, &slot.server)
     }
 
+    pub(super) fn slot(&self) -> Slot {
+        Slot { account: self.account.clone(), server: self.server.clone() }
+    }
+
     /// The sign-in, if there is one.
     pub(super) fn entry(&self) -> Option<Entry> {
         let signed_in = self.signed_in.clone()?;
         Some(Entry {
-            slot: Slot { account: self.account.clone(), server: self.server.clone() },
+            slot: self.slot(),
             issuer: signed_in.issuer,
             resource: signed_in.resource,
             client_id: signed_in.client_id,
@@ -210,7 +228,7 @@ pub(super) fn lock(locks: &Locks) -> Result<Guard, StoreError> {
 fn apply(content: &mut Content, change: impl FnOnce(&mut Content)) {
     content.version = VERSION;
     change(content);
-    content.slots.retain(|row| row.signed_in.is_some() || !row.leftovers.is_empty());
+    content.slots.retain(|row| row.signed_in.is_some() || row.ended.is_some() || !row.leftovers.is_empty());
 }
 
 fn read(folder: &Folder) -> Result<Content, StoreError> {

@@ -34,7 +34,7 @@ use zeroize::Zeroizing;
 pub use self::{
     attempt::Attempt,
     error::StoreError,
-    index::{Entry, Generation, Stamp},
+    index::{Ended, Entry, Generation, Stamp},
     lock::Guard,
 };
 use self::{
@@ -143,12 +143,40 @@ impl Store {
         Ok(self.0.index.read()?.slots.iter().filter_map(index::Row::entry).collect())
     }
 
+    /// Of whom anything is kept: who is signed in, whose sign-in has [`ended`](Store::ended), and where
+    /// something could not be deleted yet.
+    ///
+    /// # Errors
+    /// An unreadable list.
+    pub fn slots(&self) -> Result<Vec<Slot>, StoreError> {
+        Ok(self.0.index.read()?.slots.iter().map(index::Row::slot).collect())
+    }
+
     /// Who is signed in at `slot`. Neither needs nor unlocks the keyring.
     ///
     /// # Errors
     /// An unreadable list.
     pub fn find(&self, slot: &Slot) -> Result<Option<Entry>, StoreError> {
         Ok(self.0.index.read()?.row(slot).and_then(index::Row::entry))
+    }
+
+    /// How the sign-in at `slot` ended, if not by [`Store::forget`] and if no other has come since.
+    ///
+    /// # Errors
+    /// An unreadable list.
+    pub fn ended(&self, slot: &Slot) -> Result<Option<Ended>, StoreError> {
+        Ok(self.0.index.read()?.row(slot).and_then(|row| row.ended.clone()))
+    }
+
+    /// Tries whether a sign-in could be kept at `slot`, before a user is bothered with one.
+    ///
+    /// # Errors
+    /// Why it could not.
+    pub fn check(&self, slot: &Slot) -> Result<(), StoreError> {
+        let _alone = self.write_lock(slot)?;
+        let name = format!("{}-probe", name_of_slot(slot));
+        self.0.vault.write(&name, b"{}")?;
+        self.0.vault.delete(&name)
     }
 
     /// The other kind of store that has a sign-in at `slot`, for who looks in the wrong one.
@@ -262,6 +290,7 @@ impl Store {
         index.update(|list| {
             let row = list.row_mut(slot);
             row.signed_in = Some(signed_in);
+            row.ended = None;
             row.leftovers.retain(|leftover| *leftover != name);
             if let Some(before) = before.filter(|before| *before != name) {
                 add(&mut row.leftovers, &before);
@@ -275,23 +304,29 @@ impl Store {
         Ok(entry)
     }
 
-    /// Forgets the sign-in at `slot`, and whatever was left of older ones.
+    /// Forgets the sign-in at `slot`, that it has ended, and whatever was left of older ones.
     ///
     /// # Errors
     /// Then it is still there.
     pub fn forget(&self, slot: &Slot) -> Result<(), StoreError> {
-        self.forget_where(slot, |_| true).map(drop)
+        self.forget_where(slot, |_| true, None).map(drop)
     }
 
-    /// Forgets the sign-in at `slot` unless another one has come meanwhile; says whether it did.
+    /// Deletes the sign-in at `slot`, which has ended without its user's doing, unless another one has
+    /// come meanwhile; says whether it did. From then on it is [`Store::ended`].
     ///
     /// # Errors
     /// Then it is still there.
-    pub fn forget_generation(&self, slot: &Slot, generation: &Generation) -> Result<bool, StoreError> {
-        self.forget_where(slot, |entry| entry.generation == *generation)
+    pub fn end(&self, slot: &Slot, generation: &Generation, reason: &str) -> Result<bool, StoreError> {
+        self.forget_where(slot, |entry| entry.generation == *generation, Some(reason))
     }
 
-    fn forget_where(&self, slot: &Slot, is_meant: impl FnOnce(&Entry) -> bool) -> Result<bool, StoreError> {
+    fn forget_where(
+        &self,
+        slot: &Slot,
+        is_meant: impl FnOnce(&Entry) -> bool,
+        ended: Option<&str>,
+    ) -> Result<bool, StoreError> {
         if self.0.index.read()?.row(slot).is_none() {
             return Ok(true);
         }
@@ -302,7 +337,17 @@ impl Store {
             }
             // The secrets first: as long as they are there, it is listed.
             self.0.vault.delete(&name_of(&entry))?;
-            self.0.index.update(|list| list.row_mut(slot).signed_in = None)?;
+            self.0.index.update(|list| {
+                let row = list.row_mut(slot);
+                row.signed_in = None;
+                row.ended = ended.map(|reason| Ended {
+                    reason: reason.to_owned(),
+                    issuer: entry.issuer,
+                    resource: entry.resource,
+                });
+            })?;
+        } else if ended.is_none() {
+            self.0.index.update(|list| list.row_mut(slot).ended = None)?;
         }
         self.sweep(slot)?;
         Ok(true)

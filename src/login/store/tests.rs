@@ -106,11 +106,48 @@ fn what_is_saved_is_found_listed_and_forgotten() {
         assert_eq!(store.list().expect("readable").len(), 2);
         assert_eq!((token(&store, &one).as_deref(), token(&store, &two).as_deref()), (Some("1"), Some("2")));
 
-        assert!(!store.forget_generation(&one, &Generation::none()).expect("another one"), "it was replaced");
+        assert!(!store.end(&one, &Generation::none(), "revoked").expect("another one"), "it was replaced");
+        assert_eq!(store.ended(&one).expect("readable"), None);
         store.forget(&one).expect("forgotten");
         assert_eq!((token(&store, &one), token(&store, &two).as_deref()), (None, Some("2")));
         assert_eq!(store.list().expect("readable").len(), 1);
     }
+}
+
+#[test]
+fn an_ended_sign_in_stays_known_until_its_user_ends_or_replaces_it() {
+    let scratch = tempfile::tempdir().expect("a folder");
+    let memory = Store::open(StoreKind::Memory, "test", None).expect("a store");
+    for store in [memory, file_store(scratch.path())] {
+        let slot = slot("a");
+        for replaced in [false, true] {
+            let entry = store.save(&slot, &full_record("1"), UNIX_EPOCH).expect("saved");
+            assert!(store.end(&slot, &entry.generation, "revoked").expect("ended"));
+            assert!(store.list().expect("readable").is_empty() && token(&store, &slot).is_none());
+            let expected = Ended { reason: "revoked".to_owned(), issuer: entry.issuer, resource: entry.resource };
+            assert_eq!(store.ended(&slot).expect("readable"), Some(expected));
+            // Whoever comes late does not change how it ended.
+            assert!(store.end(&slot, &entry.generation, "again").expect("ended"));
+            assert_eq!(store.ended(&slot).expect("readable").expect("ended").reason, "revoked");
+            if replaced {
+                store.save(&slot, &record("2"), UNIX_EPOCH).expect("saved");
+            } else {
+                store.forget(&slot).expect("forgotten");
+            }
+            assert_eq!(store.ended(&slot).expect("readable"), None);
+        }
+    }
+}
+
+#[test]
+fn a_store_that_can_keep_nothing_is_noticed_before_it_has_to() {
+    let scratch = tempfile::tempdir().expect("a folder");
+    let store = file_store(scratch.path());
+    store.check(&slot("a")).expect("it can");
+    assert_eq!(std::fs::read_dir(scratch.path().join("state/file/tokens")).expect("a folder").count(), 0);
+    std::fs::remove_dir(scratch.path().join("state/file/tokens")).expect("empty");
+    std::fs::write(scratch.path().join("state/file/tokens"), "in the way").expect("written");
+    store.check(&slot("a")).expect_err("it cannot");
 }
 
 #[test]
