@@ -55,27 +55,27 @@ impl Scene {
 
     /// The access token that was issued last.
     fn last_token(&self) -> String {
-        let grants = self.server.grants();
-        let token = grants.iter().rev().find_map(|grant| grant["access_token"].as_str());
-        token.expect("an access token").to_owned()
+        let (tokens, _) = self.server.issued();
+        let (_, token) = tokens.into_iter().rfind(|(kind, _)| kind == "AccessToken").expect("an access token");
+        token
     }
 
     /// How often tokens were renewed, and how often that was refused because the sign-in had ended.
     fn renewals(&self) -> (usize, usize) {
-        let grants = self.server.grants();
-        let renewals = grants.iter().filter(|grant| grant["grant_type"] == "refresh_token");
-        let (good, refused): (Vec<_>, Vec<_>) = renewals.partition(|grant| grant["error"].is_null());
-        assert!(refused.iter().all(|grant| grant["error"] == "invalid_grant"), "{refused:?}");
+        let (_, asked) = self.server.issued();
+        let renewals = asked.iter().filter(|asked| asked["grant_type"] == "refresh_token");
+        let (good, refused): (Vec<_>, Vec<_>) = renewals.partition(|asked| asked["error"].is_null());
+        assert!(refused.iter().all(|asked| asked["error"] == "invalid_grant"), "{refused:?}");
         (good.len(), refused.len())
     }
 
     /// Looks for everything that only the token store may have, in `places` and in all files that are
     /// not of the store.
     fn look_for_secrets(&self, mut places: Vec<(String, Vec<u8>)>) {
-        let names = ["code", "code_verifier", "access_token", "refresh_token"];
-        let of_grant = |grant: &Value| names.map(|name| grant[name].as_str().map(str::to_owned));
-        let secrets: Vec<String> = self.server.grants().iter().flat_map(of_grant).flatten().collect();
-        assert!(secrets.len() >= 6, "codes and tokens");
+        let (tokens, asked) = self.server.issued();
+        let verifiers = asked.iter().filter_map(|asked| asked["code_verifier"].as_str().map(str::to_owned));
+        let secrets: Vec<String> = tokens.into_iter().map(|(_, value)| value).chain(verifiers).collect();
+        assert!(secrets.len() >= 8, "codes, verifiers and tokens of two sign-ins");
         let files = self.desktop.files();
         assert!(files.iter().any(|path| path.ends_with("sign-ins.json")), "{files:?}");
         // In the keyring's own file everything is encrypted.
@@ -406,8 +406,8 @@ fn a_token_does_not_follow_a_redirect() {
     assert!(error(&answer).contains(&other.url()), "{answer}");
     connect.end();
     assert_eq!((with_token(&remote), other.asked().len()), (1, 0));
-    let tokens = server.grants();
-    assert_eq!((tokens.len(), desktop.tabs().len()), (1, 1), "there was a token to lose");
+    let (_, asked) = server.issued();
+    assert_eq!((asked.len(), desktop.tabs().len()), (1, 1), "there was a token to lose");
 }
 
 #[test]
@@ -424,7 +424,7 @@ fn a_server_that_refuses_every_token_has_the_user_asked_once() {
         assert!(error(&answer).contains(&format!("mcp-bridge login {}", remote.url())), "{answer}");
     }
     connect.end();
-    assert_eq!((desktop.tabs().len(), server.grants().len()), (1, 1));
+    assert_eq!((desktop.tabs().len(), server.issued().1.len()), (1, 1));
     assert_eq!(with_token(&remote), 5, "once for each request");
 }
 

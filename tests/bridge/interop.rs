@@ -284,10 +284,13 @@ impl AuthorizationServer {
         Request::post("/test/revoke-grants").send(self.address()).expect(200, "withdrawal");
     }
 
-    /// What its token endpoint was given and gave.
-    pub(crate) fn grants(&self) -> Vec<Value> {
-        let answer = Request::get("/test/grants").send(self.address()).expect(200, "grants").json();
-        answer["granted"].as_array().expect("a list").clone()
+    /// Every code and token that it issued, as (kind, value), and every request for tokens.
+    pub(crate) fn issued(&self) -> (Vec<(String, String)>, Vec<Value>) {
+        let answer = Request::get("/test/tokens").send(self.address()).expect(200, "tokens").json();
+        let text = |token: &Value, name: &str| token[name].as_str().expect("text").to_owned();
+        let tokens = answer["tokens"].as_array().expect("a list").iter();
+        let tokens = tokens.map(|token| (text(token, "kind"), text(token, "value"))).collect();
+        (tokens, answer["asked"].as_array().expect("a list").clone())
     }
 
     fn address(&self) -> SocketAddr {
