@@ -86,6 +86,25 @@ fn a_session_is_named_in_every_request_and_ended_by_the_last() {
 }
 
 #[test]
+fn a_stream_that_opens_by_itself_asks_nobody_to_sign_in() {
+    let remote = Remote::start(|asked, answering| match (asked.http.as_str(), asked.method()) {
+        ("POST", "initialize") => answering.json(200, &[("Mcp-Session-Id", "s")], &initialized(&asked.body["id"])),
+        ("POST", method) if method.starts_with("notifications/") => answering.status(202, &[]),
+        ("POST", _) => answering.json(200, &[], &result(&asked.body["id"])),
+        ("GET", _) => answering.status(401, &[("WWW-Authenticate", "Bearer")]),
+        _ => answering.status(204, &[]),
+    });
+    let mut connect = Connect::to(&remote.url());
+    connect.shake_hands();
+    // It goes on trying: a sign-in for something else may change the answer.
+    remote.wait_for(|asked| asked.http == "GET" && asked.nth == 1);
+    connect.send(&call(2, "t"));
+    assert_eq!(connect.next(), result(&json!(2)));
+    connect.end();
+    assert!(remote.asked().iter().all(|asked| asked.path == "/mcp"), "nobody looks for an authorization server");
+}
+
+#[test]
 fn a_signal_ends_the_session_too() {
     let remote = legacy(|asked, answering| answering.json(200, &[], &result(&asked.body["id"])));
     let mut connect = Connect::to(&remote.url());

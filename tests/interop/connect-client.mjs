@@ -22,8 +22,18 @@ const signIn = {
   env: context.client_secret === undefined ? {} : { MCP_BRIDGE_CLIENT_SECRET: context.client_secret },
 };
 if (context.client_id !== undefined) signIn.flags.push('--client-id', context.client_id);
+if (context.client_secret !== undefined) signIn.flags.push('--issuer', await issuer());
 if (MCP_CONFORMANCE_SCENARIO === 'auth/basic-cimd') {
   signIn.flags.push('--client-metadata-url', 'https://conformance-test.local/client-metadata.json');
+}
+
+/** Where the client was registered. Whoever did that knows it; the suite tells it through the server only. */
+async function issuer() {
+  for (const path of ['/.well-known/oauth-protected-resource/mcp', '/.well-known/oauth-protected-resource']) {
+    const response = await fetch(new URL(path, url));
+    if (response.ok) return (await response.json()).authorization_servers[0];
+  }
+  throw new Error('the server names no authorization server');
 }
 
 /** One bridge, and the requests that wait for it. */

@@ -52,6 +52,8 @@ pub struct Refusal {
     pub status: StatusCode,
     /// The values of `WWW-Authenticate`, as they came (RFC 9110 §11.6.1).
     pub challenges: Vec<String>,
+    /// Whether the user may be asked for it: not for a stream, which opens by itself again and again.
+    pub may_ask: bool,
 }
 
 /// Why there is no token: what happened and what to do, for the user.

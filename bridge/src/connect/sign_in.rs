@@ -140,6 +140,9 @@ impl Inner {
                 return Ok(Grant { token, by_user: false });
             }
         }
+        if !refusal.may_ask {
+            return Err(Unauthorized("the user is asked to sign in when the client next wants something".to_owned()));
+        }
         let scopes = sorted(challenge.as_ref());
         if steps_up && !self.stepped_up.may_ask(&scopes, Instant::now()) {
             return Err(self.asked_already(&scopes));

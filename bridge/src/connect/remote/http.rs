@@ -182,7 +182,8 @@ impl Http {
                 _ => false,
             };
             if wanted {
-                let refusal = Refusal { status, challenges: challenges(&response) };
+                let may_ask = method != Method::GET;
+                let refusal = Refusal { status, challenges: challenges(&response), may_ask };
                 drop(response);
                 debug!(%status, "asking for another token");
                 let granted = self.authority.refused(refusal, token.as_ref()).await?;

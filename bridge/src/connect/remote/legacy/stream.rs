@@ -129,6 +129,8 @@ impl Inner {
                     });
                     return;
                 }
+                // A sign-in for something else may change that.
+                Err(failure @ Failure::Unauthorized(_)) => debug!(%failure, "the server's stream waits for a sign-in"),
                 Err(failure) if failure.is_passing() => debug!(%failure, "cannot open the server's stream yet"),
                 Err(failure) if was_open => {
                     warn!(%failure, "the server's stream cannot be opened again");
