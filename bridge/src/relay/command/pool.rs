@@ -42,6 +42,8 @@ struct State {
     /// Being started.
     coming: Vec<Kind>,
     wanted: Wanted,
+    /// Requests that wait for a place.
+    needed: usize,
     last_use: Instant,
     closed: bool,
 }
@@ -53,6 +55,7 @@ impl Pool {
             ready: Vec::new(),
             coming: Vec::new(),
             wanted: Wanted::default(),
+            needed: 0,
             last_use: Instant::now(),
             closed: false,
         };
@@ -101,7 +104,9 @@ impl Pool {
             Some(child) => child,
             None => match self.start(kind, identity, known, false).await {
                 Err(StartError::Full { .. }) => {
-                    // Children that wait for others make room for one that is needed.
+                    // Children that wait for others make room for one that is needed, also those that
+                    // come meanwhile.
+                    let _needed = Needed::new(self);
                     let least = self.lock().ready.pop();
                     if least.is_none() {
                         make_room();
@@ -155,7 +160,7 @@ impl Pool {
     fn refill(self: &Arc<Self>) {
         loop {
             let mut state = self.lock();
-            if state.closed || state.coming.len() >= STARTS_AT_ONCE || !self.children.may_start() {
+            if state.closed || state.needed > 0 || state.coming.len() >= STARTS_AT_ONCE || !self.children.may_start() {
                 return;
             }
             let Some(kind) = state.missing() else { return };
@@ -171,7 +176,7 @@ impl Pool {
                     state.coming.remove(at);
                 }
                 match started {
-                    Ok(child) if !state.closed => state.ready.push(child),
+                    Ok(child) if !state.closed && state.needed == 0 => state.ready.push(child),
                     Ok(_) => return,
                     Err(error) => {
                         debug!(%error, "the pool is not full");
@@ -187,6 +192,22 @@ impl Pool {
     fn lock(&self) -> MutexGuard<'_, State> {
         // Nothing panics while it holds the lock.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A request that waits for a place. As long as there is one, no child is kept ready.
+struct Needed<'p>(&'p Pool);
+
+impl<'p> Needed<'p> {
+    fn new(pool: &'p Pool) -> Self {
+        pool.lock().needed += 1;
+        Self(pool)
+    }
+}
+
+impl Drop for Needed<'_> {
+    fn drop(&mut self) {
+        self.0.lock().needed -= 1;
     }
 }
 
