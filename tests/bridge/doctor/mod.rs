@@ -208,7 +208,7 @@ fn proxy_of_the_environment_never_sees_the_token() {
 
     // Where it has to be asked, it gets the questions, and not the token.
     let elsewhere = run("http://mcp.invalid/mcp");
-    assert!(finding(&elsewhere, "sign-in").to_string().contains("plain http"), "{elsewhere:#}");
+    assert_ne!(finding(&elsewhere, "tools")["outcome"], "pass", "{elsewhere:#}");
     let seen = seen.lock().expect("no thread panicked");
     assert!(!seen.is_empty(), "the proxy was asked");
     assert!(seen.iter().all(|authorization| !authorization.contains("canary")), "{seen:?}");

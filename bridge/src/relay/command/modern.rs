@@ -291,6 +291,10 @@ impl Served {
             answered.extend(answer.map(|answer| (asked.id.clone(), ask::without_identity(answer.get()))));
             answer.is_none()
         });
+        if questions.is_empty() {
+            // Before the answers: the server may report something as soon as it has the last one.
+            exchange.hush(false);
+        }
         for (id, answer) in answered {
             if let Err(ended) = child.link().respond(&id, Ok(answer.as_bytes())).await {
                 out.lost(&ended).await;
@@ -298,7 +302,6 @@ impl Served {
             }
         }
         if questions.is_empty() {
-            exchange.hush(false);
             return Some((child, exchange));
         }
         self.ask_client(request, child, exchange, questions, out).await;
