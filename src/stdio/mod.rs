@@ -57,7 +57,8 @@ pub trait Access: Send + Sync {
     }
 }
 
-/// Serves what `access` allows, or everything without it, until the end of the input, SIGTERM, SIGINT, or until nobody reads the answers any more.
+/// Serves what `access` allows, or everything without it, until the end of the input, SIGTERM, SIGINT,
+/// or until nobody reads the answers any more.
 ///
 /// Everything that was read before the end of the input is answered before this returns.
 ///

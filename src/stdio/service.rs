@@ -19,7 +19,8 @@ use crate::server::{self, Era};
 #[derive(Clone)]
 pub(super) struct RawArguments(pub(super) Arc<str>);
 
-/// Answers with the functions of [`server`] what `access` allows, or everything without it; keeps nothing.
+/// Answers with the functions of [`server`] what `access` allows, or everything without it; keeps
+/// nothing.
 pub(super) struct Calculator {
     pub(super) access: Option<Arc<dyn Access>>,
 }

@@ -1,7 +1,7 @@
 //! Requests: which methods have another era to go to, and what makes one a retry of another.
 
 use mcp_calculator::server::Era;
-use sha2::{Digest as _, Sha256};
+use ring::digest::{Context, SHA256};
 
 use super::capabilities::canonical;
 use crate::message::Request;
@@ -48,18 +48,18 @@ pub fn fingerprint(request: &Request<'_>) -> String {
         .filter(|(key, _)| !matches!(*key, "_meta" | "inputResponses" | "requestState"))
         .collect();
     salient.sort_by_key(|(key, _)| *key);
-    let mut hash = Sha256::new();
+    let mut hash = Context::new(&SHA256);
     // Lengths keep one text from running into the next.
     let mut add = |text: &str| {
-        hash.update((text.len() as u64).to_be_bytes());
-        hash.update(text);
+        hash.update(&(text.len() as u64).to_be_bytes());
+        hash.update(text.as_bytes());
     };
     add(&request.method);
     for (key, value) in salient {
         add(key);
         add(&canonical(value.get()));
     }
-    hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
+    hash.finish().as_ref().iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 #[cfg(test)]
