@@ -137,6 +137,14 @@ impl Session {
         &self.0.slot
     }
 
+    /// Whether nobody has ever signed in, here or elsewhere on this machine, which is told at once and
+    /// without reading anything. `false` says nothing.
+    #[must_use]
+    pub fn is_unused(&self) -> bool {
+        let was_never_signed_in = matches!(self.0.state().signed_in, SignedIn::Unread | SignedIn::Never);
+        was_never_signed_in && self.0.store.is_new()
+    }
+
     /// An access token, renewed if its end is near; `None` where nobody has signed in yet.
     ///
     /// Who was signed in at any time of this process's life and is not any more gets an error instead:

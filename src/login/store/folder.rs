@@ -44,6 +44,11 @@ impl Folder {
         Some(Stamp { modified: metadata.modified().ok(), size: metadata.len(), file: platform::file(&metadata) })
     }
 
+    /// Whether there is certainly no file.
+    pub(super) fn lacks(&self, name: &str) -> bool {
+        fs::symlink_metadata(self.path(name)).is_err_and(|error| error.kind() == io::ErrorKind::NotFound)
+    }
+
     /// The content of a file; `None` without one.
     pub(super) fn read(&self, name: &str) -> Result<Option<Zeroizing<Vec<u8>>>, StoreError> {
         let path = self.path(name);

@@ -192,6 +192,14 @@ impl Index {
         })
     }
 
+    /// Whether nothing was ever listed.
+    pub(super) fn is_new(&self) -> bool {
+        match self {
+            Self::File(folder, _) => folder.lacks(FILE),
+            Self::Memory(list) => list.lock().unwrap_or_else(PoisonError::into_inner).0 == 0,
+        }
+    }
+
     pub(super) fn read(&self) -> Result<Content, StoreError> {
         match self {
             Self::File(folder, _) => read(folder),

@@ -187,6 +187,13 @@ impl Store {
         self.0.others.iter().find(|(_, index)| has_it(index)).map(|(kind, _)| *kind)
     }
 
+    /// Whether no sign-in was ever kept here, in this kind of store or another: as cheap as a look
+    /// whether a file exists, so it may be asked where nothing may block.
+    #[must_use]
+    pub fn is_new(&self) -> bool {
+        self.0.index.is_new() && self.0.others.iter().all(|(_, index)| index.is_new())
+    }
+
     /// Which version of the list there is: while it stays the same, nobody has changed a sign-in.
     #[must_use]
     pub fn stamp(&self) -> Stamp {

@@ -162,6 +162,29 @@ fn a_sign_in_of_the_other_kind_is_found() {
 }
 
 #[test]
+fn a_store_is_new_until_a_sign_in_was_kept_in_any_kind_of_it() {
+    let scratch = tempfile::tempdir().expect("a folder");
+    let state = scratch.path().join("state");
+    let open = |kind| Store::open(kind, "test", Some(state.clone())).expect("a store");
+    let (files, keyring) = (open(StoreKind::File), open(StoreKind::Keyring));
+    assert!(files.is_new() && keyring.is_new());
+    files.save(&slot("a"), &record("1"), UNIX_EPOCH).expect("saved");
+    assert!(!files.is_new() && !keyring.is_new());
+    files.forget(&slot("a")).expect("forgotten");
+    assert!(!files.is_new() && !keyring.is_new(), "who was signed out is told so");
+
+    // Where it cannot be seen, there may be one.
+    std::fs::remove_dir_all(&state).expect("ours");
+    std::fs::write(&state, "no folder").expect("written");
+    assert!(!files.is_new() && !keyring.is_new());
+
+    let memory = open(StoreKind::Memory);
+    assert!(memory.is_new());
+    memory.save(&slot("a"), &record("1"), UNIX_EPOCH).expect("saved");
+    assert!(!memory.is_new());
+}
+
+#[test]
 fn tokens_do_not_stay_with_an_issuer_that_was_left() {
     let scratch = tempfile::tempdir().expect("a folder");
     let store = file_store(scratch.path());
