@@ -1,5 +1,6 @@
 //! `mcp-bridge`: an MCP server on the network, for authorized clients only.
 
+pub mod authserver;
 pub mod backend;
 pub mod cli;
 pub mod config;
