@@ -19,6 +19,7 @@ use crate::{
     },
     connect::flags::{ConnectFlags, LogoutFlags},
     install::{Install, Uninstall},
+    owner::{AppsCommand, GrantsCommand, OwnerCommand, State, UsersCommand},
     scope::ScopeSet,
 };
 
@@ -85,6 +86,53 @@ pub enum Command {
     /// each step what was asked, what came back, whom it hurts and what to change. Takes a minute at most.
     #[command(next_line_help = true, after_help = DOCTOR_EPILOGUE)]
     Doctor(DoctorFlags),
+    /// Set the passphrase of the embedded authorization server's owner
+    Owner {
+        /// Where the state is.
+        #[command(flatten)]
+        state: State,
+        /// What to do.
+        #[command(subcommand)]
+        command: OwnerCommand,
+    },
+    /// Add, remove and list those who may sign in at the embedded authorization server
+    Users {
+        /// Where the state is.
+        #[command(flatten)]
+        state: State,
+        /// What to do.
+        #[command(subcommand)]
+        command: UsersCommand,
+    },
+    /// List and take back what users have allowed applications
+    Grants {
+        /// Where the state is.
+        #[command(flatten)]
+        state: State,
+        /// What to do.
+        #[command(subcommand)]
+        command: GrantsCommand,
+    },
+    /// List and remove applications that have registered, or let them register
+    Apps {
+        /// Where the state is.
+        #[command(flatten)]
+        state: State,
+        /// What to do.
+        #[command(subcommand)]
+        command: AppsCommand,
+    },
+    /// Sign in the browser that shows a code, where `serve` runs with --approve terminal
+    Approve {
+        /// Where the state is.
+        #[command(flatten)]
+        state: State,
+        /// The code, like WXYZ-2345
+        code: String,
+        /// As whom [default: owner]
+        #[arg(long, value_name = "NAME")]
+        user: Option<String>,
+    },
     /// Print a completion script for a shell
     Completions {
         /// The shell

@@ -16,6 +16,7 @@ use mcp_bridge::{
     },
     doctor,
     install::{self, InstallError},
+    owner::{self, OwnerError},
     policy_commands::{self, Check},
     serve,
 };
@@ -45,6 +46,11 @@ fn main() -> ExitCode {
         Command::Doctor(flags) => examine(flags),
         Command::Install(arguments) => installed(install::install(&arguments)),
         Command::Uninstall(arguments) => installed(install::uninstall(&arguments)),
+        Command::Owner { state, command } => owned(owner::owner(&state, &command)),
+        Command::Users { state, command } => owned(owner::users(&state, &command)),
+        Command::Grants { state, command } => owned(owner::grants(&state, &command)),
+        Command::Apps { state, command } => owned(owner::apps(&state, &command)),
+        Command::Approve { state, code, user } => owned(owner::approve(&state, &code, user.as_deref())),
         Command::Completions { shell } => print(|out| cli::completions(shell, out)),
         Command::Man => print(cli::man),
     };
@@ -187,6 +193,17 @@ fn installed(ended: Result<Exit, InstallError>) -> anyhow::Result<ExitCode> {
     match ended {
         Ok(exit) => Ok(ExitCode::from(exit.code())),
         Err(error) if error.is_setting() => {
+            complain(&error.to_string());
+            Ok(ExitCode::from(USAGE))
+        }
+        Err(error) => Err(error.into()),
+    }
+}
+
+fn owned(ended: Result<String, OwnerError>) -> anyhow::Result<ExitCode> {
+    match ended {
+        Ok(text) => print(|out| out.write_all(text.as_bytes())),
+        Err(error) if error.is_usage() => {
             complain(&error.to_string());
             Ok(ExitCode::from(USAGE))
         }

@@ -9,6 +9,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::warn;
 
 use crate::{
+    authserver::{AuthServer, StoreError},
     backend::{
         Backend,
         child::{Program, Undertaker},
@@ -18,9 +19,11 @@ use crate::{
         Auth, Config, Loaded, LogFormat,
         server::{self as server_settings, Served, Server, Variable},
     },
+    embedded,
     http::{
         bounds::Bounds,
         gate::{Gate, Setup},
+        oauth::OAuth,
         server::{self, TlsError},
         site::Site,
     },
@@ -63,6 +66,9 @@ pub enum ServeError {
     /// The audit file.
     #[error(transparent)]
     Audit(#[from] AuditError),
+    /// The state of the embedded authorization server.
+    #[error(transparent)]
+    State(#[from] StoreError),
     /// The log.
     #[error(transparent)]
     Log(#[from] LogError),
@@ -98,7 +104,10 @@ pub fn check(config: &Config) -> Result<(), ServeError> {
     let metrics = Arc::new(Metrics::new());
     for server in &config.servers {
         let resource = config.resource(server, config.listen)?;
-        verifier(&config.auth, &resource, &policy(server), &metrics)?;
+        // What the embedded authorization server needs shows when it opens its state, and that may write.
+        if !matches!(config.auth, Auth::Embedded(_)) {
+            verifier(&config.auth, None, &resource, &policy(server), &metrics)?;
+        }
     }
     Ok(())
 }
@@ -114,7 +123,7 @@ pub(crate) fn policy(server: &Server) -> Policy {
 }
 
 /// The scope that everything needs which a command without a policy does.
-const COMMAND_SCOPE: &str = "mcp";
+pub(crate) const COMMAND_SCOPE: &str = "mcp";
 
 fn listen_advice(error: &io::Error) -> String {
     match error.kind() {
@@ -144,7 +153,11 @@ pub async fn serve(loaded: Loaded) -> Result<(), ServeError> {
 
     let (listener, bound) = listen(config.listen).await?;
     let undertaker = Undertaker::new().map_err(ServeError::Random)?;
-    let site = Arc::new(site(&config, bound, audit, &undertaker, &metrics)?);
+    let authserver = match &config.auth {
+        Auth::Embedded(embedded) => Some(Arc::new(embedded::open(embedded, &config, bound)?)),
+        _ => None,
+    };
+    let site = Arc::new(site(&config, bound, audit, &undertaker, authserver.clone(), &metrics)?);
 
     let shutdown = CancellationToken::new();
     let side_tasks = TaskTracker::new();
@@ -158,6 +171,9 @@ pub async fn serve(loaded: Loaded) -> Result<(), ServeError> {
     };
     side_tasks.spawn(signals.watch(Arc::clone(&site), shutdown.clone()));
     announce(&log, &config, bound, metrics_url.as_deref())?;
+    if let Some(authserver) = authserver {
+        embedded::welcome(&log, &config, bound, &authserver)?;
+    }
     if matches!(config.auth, Auth::None) {
         warn!("AUTHORIZATION IS OFF (--auth none): every program on this machine may call every tool");
     }
@@ -201,6 +217,7 @@ async fn listen(address: SocketAddr) -> Result<(TcpListener, SocketAddr), ServeE
 /// Who decides about tokens, and who issues them.
 fn verifier(
     auth: &Auth,
+    authserver: Option<&Arc<AuthServer>>,
     resource: &ResourceUri,
     policy: &Policy,
     metrics: &Arc<Metrics>,
@@ -208,6 +225,10 @@ fn verifier(
     let observer = Arc::clone(metrics);
     Ok(match auth {
         Auth::None => (Arc::new(Nobody::new(policy.scopes().clone())), None),
+        Auth::Embedded(_) => {
+            let server = authserver.expect("it is opened where the settings want it");
+            (Arc::new(server.verifier(resource)), Some(Issuer::new(resource.origin())))
+        }
         Auth::Introspection(auth) => {
             let settings = IntrospectionSettings {
                 endpoint: auth.endpoint.clone(),
@@ -237,6 +258,7 @@ fn site(
     bound: SocketAddr,
     audit: Option<Audit>,
     undertaker: &Undertaker,
+    authserver: Option<Arc<AuthServer>>,
     metrics: &Arc<Metrics>,
 ) -> Result<Site, ServeError> {
     let audit = audit.map(Arc::new);
@@ -245,7 +267,7 @@ fn site(
     for server in &config.servers {
         let resource = config.resource(server, bound)?;
         let policy = policy(server);
-        let (verifier, issuer) = verifier(&config.auth, &resource, &policy, metrics)?;
+        let (verifier, issuer) = verifier(&config.auth, authserver.as_ref(), &resource, &policy, metrics)?;
         let gate = Gate::new(Setup {
             resource: &resource,
             path: &server.path,
@@ -274,11 +296,12 @@ fn site(
         });
         gates.push((server.name.clone(), gate));
     }
-    Ok(Site::new(gates, bounds, audit))
+    let oauth = authserver.map(|server| OAuth::new(server, &config.limits));
+    Ok(Site::new(gates, bounds, audit, oauth))
 }
 
 /// The name that clients may show to people.
-fn shown_name(server: &Server) -> &str {
+pub(crate) fn shown_name(server: &Server) -> &str {
     match (&server.resource_name, &server.served) {
         (Some(name), _) => name,
         (None, Served::Calculator) => "Calculator",

@@ -6,7 +6,7 @@ use url::{Host, Url};
 
 /// What an address says about the machine behind it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Place {
+pub enum Place {
     /// Anybody's: it learns nothing that it could not have asked for itself.
     Public,
     /// RFC 1918, RFC 6598, RFC 4193: a network that trusts its members.
@@ -18,7 +18,9 @@ pub(crate) enum Place {
 }
 
 impl Place {
-    pub(crate) fn of(address: IpAddr) -> Self {
+    /// Where `address` is; of an IPv4 address inside of an IPv6 one, where that is.
+    #[must_use]
+    pub fn of(address: IpAddr) -> Self {
         match address {
             IpAddr::V4(v4) => of_v4(v4),
             IpAddr::V6(v6) => of_v6(v6),
@@ -27,7 +29,8 @@ impl Place {
 }
 
 /// Whether `url` names this machine by a literal address or by `localhost` (RFC 6761 §6.3).
-pub(crate) fn is_loopback(url: &Url) -> bool {
+#[must_use]
+pub fn is_loopback(url: &Url) -> bool {
     match url.host() {
         Some(Host::Domain(name)) => is_localhost(name),
         Some(Host::Ipv4(v4)) => Place::of(v4.into()) == Place::Loopback,
@@ -37,14 +40,16 @@ pub(crate) fn is_loopback(url: &Url) -> bool {
 }
 
 /// `localhost` and what is below it: never asked of a name server, which could say anything.
-pub(crate) fn is_localhost(name: &str) -> bool {
+#[must_use]
+pub fn is_localhost(name: &str) -> bool {
     let name = name.strip_suffix('.').unwrap_or(name).to_ascii_lowercase();
     name == "localhost" || name.ends_with(".localhost")
 }
 
 /// Whether the host is a literal address or a name of letters, digits, hyphens, underscores and dots. The URL
 /// standard allows more, such as `$(…)`.
-pub(crate) fn has_plain_host(url: &Url) -> bool {
+#[must_use]
+pub fn has_plain_host(url: &Url) -> bool {
     let fits = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_');
     match url.host() {
         Some(Host::Domain(name)) => !name.is_empty() && !name.starts_with('-') && name.bytes().all(fits),
@@ -54,7 +59,8 @@ pub(crate) fn has_plain_host(url: &Url) -> bool {
 }
 
 /// The literal address in `url`, if its host is one.
-pub(crate) fn literal(url: &Url) -> Option<IpAddr> {
+#[must_use]
+pub fn literal(url: &Url) -> Option<IpAddr> {
     match url.host()? {
         Host::Domain(_) => None,
         Host::Ipv4(v4) => Some(v4.into()),

@@ -4,7 +4,7 @@
 //! Its rules are those of RFC 8252 (native apps), RFC 9700 and the MCP authorization specification;
 //! where a server leaves one out, it is refused and the error says which.
 
-mod address;
+pub mod address;
 pub mod asking;
 pub mod browser;
 pub mod challenge;

@@ -71,10 +71,6 @@ impl Digest {
         Self(hash.as_ref().try_into().expect("SHA-256 has 32 bytes"))
     }
 
-    pub(crate) fn from_bytes(bytes: [u8; 32]) -> Self {
-        Self(bytes)
-    }
-
     pub(crate) fn as_bytes(&self) -> &[u8; 32] {
         &self.0
     }

@@ -49,6 +49,17 @@ pub fn policy() -> Policy {
     Policy::new(Operation::ALL.iter().map(rule).collect(), Some(Default::default()))
 }
 
+/// What each scope lets a client do, for the user who is asked.
+pub const SCOPE_WORDS: [(&str, &str); 4] = {
+    use server::scope_of;
+    [
+        (scope_of(Operation::Add), "Add two numbers"),
+        (scope_of(Operation::Subtract), "Subtract one number from another"),
+        (scope_of(Operation::Multiply), "Multiply two numbers"),
+        (scope_of(Operation::Divide), "Divide one number by another"),
+    ]
+};
+
 fn answer(call: Call<'_>) -> Answer {
     static DISCOVER: LazyLock<String> = LazyLock::new(|| json(server::discover()));
     static LEGACY_TOOLS: LazyLock<String> = LazyLock::new(|| json(server::list_tools(Era::Legacy)));

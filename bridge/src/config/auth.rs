@@ -1,13 +1,19 @@
 //! Who decides about tokens.
 
-use std::{fs::File, io::Read, path::Path, time::Duration};
+use std::{
+    fs::File,
+    io::Read,
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
+use directories::ProjectDirs;
 use mcp_calculator::secret::Secret;
 use url::Url;
 
 use crate::{
     config::{
-        Auth, Introspection, Jwt, parse,
+        Approve, Auth, Embedded, Introspection, Jwt, parse,
         problem::{Problem, shown},
         resolver::{Resolver, warn_if_readable_by_all},
         settings::{self as s, Setting},
@@ -22,25 +28,9 @@ const CACHE_MAX: Duration = Duration::from_secs(10 * 60);
 /// No client secret is longer; a larger file is another file.
 const SECRET_BYTES_MAX: u64 = 4 * 1024;
 
-const NOTHING_SET: &str = "\
-nothing says who may use this server, so it does not start. Set one of these:
-
-a project at PropelAuth:
-  export PROPELAUTH_AUTH_URL=https://auth.example.com
-  export PROPELAUTH_INTROSPECTION_CLIENT_ID=...
-  export PROPELAUTH_INTROSPECTION_CLIENT_SECRET=...
-
-another authorization server that answers token introspection (RFC 7662):
-  export MCP_BRIDGE_ISSUER=https://auth.example.com
-  export MCP_BRIDGE_INTROSPECTION_CLIENT_ID=...
-  export MCP_BRIDGE_INTROSPECTION_CLIENT_SECRET=...
-
-or, to try it on this machine, where every local program may then call it:
-  mcp-bridge serve --auth none
-";
-
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Mode {
+    Embedded,
     Introspection,
     Jwt,
     None,
@@ -51,8 +41,8 @@ fn mode(text: &str) -> parse::Parsed<Mode> {
         "introspection" => Ok(Mode::Introspection),
         "jwt" => Ok(Mode::Jwt),
         "none" => Ok(Mode::None),
-        "embedded" => Err("`embedded` is not in this version; use introspection, jwt or none".into()),
-        _ => Err(format!("`{}` is not a way to authorize; use introspection, jwt or none", shown(text))),
+        "embedded" => Ok(Mode::Embedded),
+        _ => Err(format!("`{}` is not a way to authorize; use embedded, introspection, jwt or none", shown(text))),
     }
 }
 
@@ -81,6 +71,12 @@ pub(super) fn auth(r: &mut Resolver<'_>) -> Option<Auth> {
         jwks_url: r.value(&s::JWKS_URL, parse::safe_url),
         accepted_audiences: r.values(&s::ACCEPTED_AUDIENCE, parse::line),
     };
+    let embedded = EmbeddedParts {
+        state_dir: r.value(&s::STATE_DIR, parse::path),
+        approve: r.value(&s::APPROVE, parse::approve).unwrap_or_default(),
+        registration_window: r.value(&s::REGISTRATION, parse::registration).unwrap_or_default(),
+        redirect_schemes: r.values(&s::REDIRECT_SCHEME, parse::scheme),
+    };
     let mode = match written {
         Some(mode) => mode,
         None if r.is_written(&s::AUTH) => return None,
@@ -89,6 +85,7 @@ pub(super) fn auth(r: &mut Resolver<'_>) -> Option<Auth> {
     warn_about_unused(r, mode);
     match mode {
         Mode::None => Some(Auth::None),
+        Mode::Embedded => embedded.finish(r).map(Auth::Embedded),
         Mode::Jwt => {
             require(r, &s::ISSUER, &[]);
             let Parts { issuer, jwks_url, accepted_audiences, .. } = parts;
@@ -114,6 +111,41 @@ pub(super) fn auth(r: &mut Resolver<'_>) -> Option<Auth> {
     }
 }
 
+/// What the settings of the embedded authorization server say.
+struct EmbeddedParts {
+    state_dir: Option<PathBuf>,
+    approve: Approve,
+    registration_window: bool,
+    redirect_schemes: Vec<String>,
+}
+
+impl EmbeddedParts {
+    /// `None` adds a problem.
+    fn finish(self, r: &mut Resolver<'_>) -> Option<Embedded> {
+        let Some(state_dir) = self.state_dir.or_else(default_state_dir) else {
+            if !r.is_written(&s::STATE_DIR) {
+                let what = "there is no home folder to keep users and consents in; set --state-dir";
+                r.problems.push(Problem::nowhere(what));
+            }
+            return None;
+        };
+        Some(Embedded {
+            state_dir,
+            approve: self.approve,
+            registration_window: self.registration_window,
+            redirect_schemes: self.redirect_schemes,
+            scopes: r.raw.scopes.clone(),
+        })
+    }
+}
+
+/// The platform's folder for this program's state.
+pub(crate) fn default_state_dir() -> Option<PathBuf> {
+    let folders = ProjectDirs::from("", "", "mcp-bridge")?;
+    // Only Linux has a folder for state; elsewhere it is data that stays on this machine.
+    Some(folders.state_dir().unwrap_or_else(|| folders.data_local_dir()).to_owned())
+}
+
 /// The mode when nobody named one; `None` adds a problem.
 fn derived_mode(r: &mut Resolver<'_>) -> Option<Mode> {
     if r.is_written(&s::JWKS_URL) {
@@ -125,8 +157,8 @@ fn derived_mode(r: &mut Resolver<'_>) -> Option<Mode> {
         r.implied.push((&s::AUTH, "introspection".into(), Source::Derived("because introspection is set up")));
         return Some(Mode::Introspection);
     }
-    r.problems.push(Problem::nowhere(NOTHING_SET.trim_end()));
-    None
+    r.implied.push((&s::AUTH, "embedded".into(), Source::Derived("because nothing else is set up")));
+    Some(Mode::Embedded)
 }
 
 /// Settings that only introspection has a use for, besides the secret and those with defaults.
@@ -143,6 +175,7 @@ fn has_propelauth(r: &Resolver<'_>) -> bool {
 
 fn warn_about_unused(r: &mut Resolver<'_>, mode: Mode) {
     let why = match mode {
+        Mode::Embedded => "auth is embedded",
         Mode::Introspection => "auth is introspection",
         Mode::Jwt => "auth is jwt",
         Mode::None => "auth is none",
@@ -160,8 +193,15 @@ fn warn_about_unused(r: &mut Resolver<'_>, mode: Mode) {
     if mode != Mode::Jwt {
         unused.push(&s::JWKS_URL);
     }
-    if mode == Mode::None {
+    if matches!(mode, Mode::None | Mode::Embedded) {
         unused.extend([&s::ISSUER, &s::ACCEPTED_AUDIENCE]);
+    }
+    if mode != Mode::Embedded {
+        // The folder for state is also what `connect` uses, so it may be in the environment for that.
+        unused.extend([&s::APPROVE, &s::REGISTRATION, &s::REDIRECT_SCHEME]);
+        if !r.raw.scopes.is_empty() {
+            r.warnings.push(format!("[scopes] is not used, because {why}"));
+        }
     }
     for setting in unused {
         if let Some(written) = r.raw.written(setting) {

@@ -1,6 +1,7 @@
 //! The TOML file.
 
 use std::{
+    collections::BTreeMap,
     fs::File,
     io::{self, Read},
 };
@@ -11,6 +12,7 @@ use crate::config::{
     policy::{self, RawPolicy},
     problem::Problem,
     reader::Reader,
+    scopes,
     settings::{ALL, Kind},
     source::{Layer, Source, Written},
     table::{self, Table},
@@ -38,6 +40,7 @@ pub(super) struct Said {
     pub(super) policy: Option<RawPolicy>,
     pub(super) policy_place: Option<Source>,
     pub(super) tables: Option<Vec<Table>>,
+    pub(super) scopes: BTreeMap<String, String>,
 }
 
 /// What `text` says, if it is TOML; `path` is for the places of values and problems.
@@ -66,6 +69,7 @@ fn document(document: &DeTable<'_>, reader: &mut Reader<'_>) -> Said {
                 said.policy = policy::parse(value, policy::KEY, reader);
             }
             _ if name == table::KEY => said.tables = table::parse(value, offset, reader),
+            _ if name == scopes::KEY => said.scopes = scopes::parse(value, reader),
             Some(setting) if setting.has_key() => keep(setting, key, value, &mut said.layer, reader),
             Some(setting) if setting.kind == Kind::Secret => reader.problem(
                 offset,
@@ -76,7 +80,7 @@ fn document(document: &DeTable<'_>, reader: &mut Reader<'_>) -> Said {
                 ),
             ),
             _ => {
-                let tables = [policy::KEY, table::KEY];
+                let tables = [policy::KEY, table::KEY, scopes::KEY];
                 reader.unknown(key, ALL.iter().filter(|s| s.has_key()).map(|s| s.key).chain(tables));
             }
         }

@@ -1,6 +1,7 @@
 //! Settings: from what was written (flags, environment, file) to what is meant.
 
 use std::{
+    collections::BTreeMap,
     ffi::OsString,
     fmt,
     net::{IpAddr, SocketAddr},
@@ -35,6 +36,7 @@ mod reader;
 pub mod report;
 mod resolve;
 mod resolver;
+mod scopes;
 pub mod server;
 mod servers;
 pub(crate) mod settings;
@@ -43,6 +45,8 @@ mod table;
 #[cfg(test)]
 mod tests;
 mod values;
+
+pub(crate) use self::auth::default_state_dir;
 
 /// What the settings amount to, when nothing is wrong with them.
 #[derive(Debug)]
@@ -210,12 +214,39 @@ impl Config {
 /// Who decides about tokens.
 #[derive(Clone, Debug)]
 pub enum Auth {
+    /// We do: the embedded authorization server issues them.
+    Embedded(Embedded),
     /// Nobody: every request is let in. Loopback only, without a public URL.
     None,
     /// The authorization server is asked about each token (RFC 7662).
     Introspection(Introspection),
     /// Tokens are signed JWTs (RFC 9068).
     Jwt(Jwt),
+}
+
+/// How the embedded authorization server works.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Embedded {
+    /// Where it keeps what it knows.
+    pub state_dir: PathBuf,
+    /// How users sign in.
+    pub approve: Approve,
+    /// Whether clients may register only for a while after the owner has said so.
+    pub registration_window: bool,
+    /// Private URI schemes to which answers may be sent, besides the built-in ones.
+    pub redirect_schemes: Vec<String>,
+    /// What scopes let a client do, in the operator's words.
+    pub scopes: BTreeMap<String, String>,
+}
+
+/// How users of the embedded authorization server sign in.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Approve {
+    /// With a passphrase, in the browser.
+    #[default]
+    Passphrase,
+    /// By a code that is confirmed on this machine.
+    Terminal,
 }
 
 /// How to ask the authorization server about a token.

@@ -13,7 +13,7 @@ use url::Url;
 
 use crate::{
     config::{
-        LogFormat,
+        Approve, LogFormat,
         problem::shown,
         server::{Denial, Isolation, Variable},
         settings::VARIABLE_PREFIX,
@@ -89,6 +89,36 @@ pub(super) fn denial(text: &str) -> Parsed<Denial> {
         "tool-error" => Ok(Denial::ToolError),
         _ => Err(format!("`{}` is not a way to deny; use http or tool-error", shown(text))),
     }
+}
+
+pub(super) fn approve(text: &str) -> Parsed<Approve> {
+    match text {
+        "passphrase" => Ok(Approve::Passphrase),
+        "terminal" => Ok(Approve::Terminal),
+        _ => Err(format!("`{}` is not a way to sign in; use passphrase or terminal", shown(text))),
+    }
+}
+
+/// Whether registration is open for a while only.
+pub(super) fn registration(text: &str) -> Parsed<bool> {
+    match text {
+        "open" => Ok(false),
+        "window" => Ok(true),
+        _ => Err(format!("`{}` is not a way to let clients register; use open or window", shown(text))),
+    }
+}
+
+/// A private URI scheme (RFC 8252 §7.1).
+pub(super) fn scheme(text: &str) -> Parsed<String> {
+    let rest = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"+-.".contains(&byte);
+    if !text.starts_with(|first: char| first.is_ascii_lowercase()) || !text.bytes().all(rest) {
+        return Err(format!("`{}` is not a URI scheme; write it like cursor or com.example.app", shown(text)));
+    }
+    if ["http", "https", "javascript", "data", "file", "blob", "about", "vbscript", "ws", "wss", "ftp"].contains(&text)
+    {
+        return Err(format!("`{text}` is no private URI scheme; leave it out"));
+    }
+    Ok(text.to_owned())
 }
 
 /// What a server is called: `[a-z0-9-]+`.

@@ -55,6 +55,8 @@ pub(super) struct Raw {
     pub(super) policy_place: Option<Source>,
     /// `[[server]]` tables; `None` when there is none.
     pub(super) tables: Option<Vec<Table>>,
+    /// What `[scopes]` of the file says of each scope.
+    pub(super) scopes: BTreeMap<String, String>,
     /// Whether the file, if there is one, could be understood as a whole.
     pub(super) file_is_read: bool,
 }
@@ -94,6 +96,7 @@ impl Raw {
                     raw.policy = said.policy;
                     raw.policy_place = said.policy_place;
                     raw.tables = said.tables;
+                    raw.scopes = said.scopes;
                 }
                 None => raw.file_is_read = false,
             }
@@ -144,9 +147,10 @@ impl Raw {
 }
 
 /// Read by other commands; whoever has exported them can serve all the same.
-const OTHERS: [&str; 5] = {
-    let [secret, secret_file, state_dir] = connect::VARIABLES;
-    ["MCP_BRIDGE_TOKEN", "MCP_BRIDGE_TOKEN_FILE", secret, secret_file, state_dir]
+const OTHERS: [&str; 4] = {
+    // The folder for state is a setting here too.
+    let [secret, secret_file, _] = connect::VARIABLES;
+    ["MCP_BRIDGE_TOKEN", "MCP_BRIDGE_TOKEN_FILE", secret, secret_file]
 };
 
 /// Whether Kubernetes may have set this variable, because a service's name begins with

@@ -32,7 +32,7 @@ impl fmt::Display for Report {
         const VALUE_WIDTH_MAX: usize = 44;
         let key_width = width(|row| row.key, "setting");
         let value_width = width(|row| &row.value, "value").min(VALUE_WIDTH_MAX);
-        let table = |f: &mut fmt::Formatter<'_>, rows: &[Row]| {
+        let table = |f: &mut fmt::Formatter<'_>, rows: &[Row]| -> fmt::Result {
             writeln!(f, "{:key_width$}  {:value_width$}  from", "setting", "value")?;
             for row in rows {
                 writeln!(f, "{:key_width$}  {:value_width$}  {}", row.key, row.value, row.source)?;

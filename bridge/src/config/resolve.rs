@@ -3,15 +3,19 @@
 use std::{net::SocketAddr, num::NonZeroU32, ops::RangeInclusive, time::Duration};
 
 use tracing::Level;
+use url::Url;
 
-use crate::config::{
-    Audit, Auth, Config, Limits, Log, LogFormat, RateLimit, TlsFiles,
-    auth::auth,
-    parse,
-    resolver::{Resolver, warn_if_readable_by_all},
-    server::Server,
-    servers::servers,
-    settings as s,
+use crate::{
+    authserver,
+    config::{
+        Audit, Auth, Config, Limits, Log, LogFormat, RateLimit, TlsFiles,
+        auth::auth,
+        parse,
+        resolver::{Resolver, warn_if_readable_by_all},
+        server::Server,
+        servers::servers,
+        settings as s,
+    },
 };
 
 /// What the settings come to. A part is `None` only when there is a problem; there may be problems anyway.
@@ -41,6 +45,9 @@ pub(super) fn resolve(r: &mut Resolver<'_>) -> Resolved {
         format: r.value(&s::LOG_FORMAT, parse::log_format).unwrap_or(LogFormat::Text),
     };
     let servers = servers(r, public_url.as_deref());
+    if let Some(Auth::Embedded(_)) = &auth {
+        embedded(r, public_url.as_deref(), servers.as_deref().unwrap_or_default());
+    }
     if let Some(listen) = listen {
         exposure(r, listen, public_url.is_some(), auth.as_ref());
         if let Some(metrics) = metrics_listen {
@@ -62,6 +69,19 @@ pub(super) fn resolve(r: &mut Resolver<'_>) -> Resolved {
         servers,
     };
     Resolved { config: listen.zip(auth).zip(servers.clone()).map(resolved), servers, log }
+}
+
+/// The authorization server has paths of its own, at the root of the public URL.
+fn embedded(r: &mut Resolver<'_>, public_url: Option<&str>, servers: &[Server]) {
+    let has_path = |url: &str| Url::parse(url).is_ok_and(|url| url.path().trim_end_matches('/') != "");
+    if public_url.is_some_and(has_path) {
+        let what = "the embedded authorization server needs a whole origin; leave the path out, and put it into `path`";
+        r.problem(&s::PUBLIC_URL, what);
+    }
+    for server in servers.iter().filter(|server| authserver::is_own_path(&server.path)) {
+        let what = format!("`{}` is a path of the embedded authorization server; choose another", server.path);
+        r.problem(&s::PATH, what);
+    }
 }
 
 /// Checks who can connect against who is let in.

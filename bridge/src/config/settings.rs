@@ -155,9 +155,26 @@ settings! {
         "Serve the HTTP+SSE transport of 2024-11-05 too, at PATH/sse")
         .kind(Kind::Switch).default("false");
 
-    AUTH = Setting::new("auth", AUTHORIZATION, "introspection|jwt|none",
-        "Who decides about tokens; none lets everybody in, on loopback only; unset: introspection, if it is set up")
-        .kind(Kind::Choice(&["introspection", "jwt", "none"]));
+    AUTH = Setting::new("auth", AUTHORIZATION, "embedded|introspection|jwt|none",
+        "Who decides about tokens; embedded: this program, which then signs its users in; none lets everybody in, on \
+         loopback only; unset: introspection if it is set up, else embedded")
+        .kind(Kind::Choice(&["embedded", "introspection", "jwt", "none"]));
+    STATE_DIR = Setting::new("state_dir", AUTHORIZATION, "DIR",
+        "Where the embedded authorization server keeps users, consents and hashes of tokens; unset: the platform's \
+         folder for state")
+        .kind(Kind::Directory);
+    APPROVE = Setting::new("approve", AUTHORIZATION, "passphrase|terminal",
+        "How users of the embedded authorization server sign in; terminal: whoever can run this program on this \
+         machine confirms a code, and no passphrase is reachable from the network")
+        .kind(Kind::Choice(&["passphrase", "terminal"])).default("passphrase");
+    REGISTRATION = Setting::new("registration", AUTHORIZATION, "open|window",
+        "Who may register clients at the embedded authorization server; window: everybody, for the minutes after \
+         `mcp-bridge apps open`")
+        .kind(Kind::Choice(&["open", "window"])).default("open");
+    REDIRECT_SCHEME = Setting::new("redirect_scheme", AUTHORIZATION, "SCHEME",
+        "Let clients have answers sent to this private URI scheme, besides https, http on loopback and cursor; \
+         repeatable")
+        .kind(Kind::Many);
     ISSUER = Setting::new("issuer", AUTHORIZATION, "URL",
         "Authorization server that issues the tokens, exactly as its metadata names itself");
     INTROSPECTION_URL = Setting::new("introspection_url", AUTHORIZATION, "URL",

@@ -151,6 +151,27 @@ impl Gate {
         self.paths.at(path).is_some() || self.metadata.as_ref().is_some_and(|metadata| metadata.is_at(path))
     }
 
+    /// The record of a request with `headers` from `peer`.
+    pub(super) fn record(&self, headers: &HeaderMap, peer: IpAddr) -> Record<'_> {
+        Record::begin(origin::client_address(peer, headers, &self.trusted_proxies), &self.metrics)
+    }
+
+    /// Refuses what is not for a host of ours.
+    pub(super) fn check_host(&self, head: &Parts) -> Result<(), Refusal> {
+        if self.is_our_host(&head.uri, &head.headers) {
+            return Ok(());
+        }
+        let (host, authority) = (head.headers.get(HOST), head.uri.authority());
+        debug!(?host, ?authority, "not a host of ours; --allowed-host adds one");
+        Err(Refusal::ForeignHost)
+    }
+
+    /// `refusal` as a response, noted.
+    pub(super) fn refused(&self, refusal: &Refusal, record: &mut Record<'_>) -> Response<Body> {
+        self.note_refusal(refusal, record);
+        respond::refused(refusal, &self.challenges)
+    }
+
     /// Answers one HTTP request from `peer`. Dropping the future cancels the request.
     pub async fn handle<B>(&self, request: Request<B>, peer: IpAddr) -> Response<Body>
     where
@@ -161,8 +182,7 @@ impl Gate {
         if let Some(metadata) = self.metadata.as_ref().filter(|metadata| metadata.is_at(head.uri.path())) {
             return metadata.answer(&head.method);
         }
-        let client = origin::client_address(peer, &head.headers, &self.trusted_proxies);
-        let mut record = Record::begin(client, &self.metrics);
+        let mut record = self.record(&head.headers, peer);
         let mut response = match self.answer(&head, body, &mut record).await {
             Ok(response) => response,
             Err(refusal) => {
@@ -187,11 +207,7 @@ impl Gate {
         B: http_body::Body<Data = Bytes> + Send,
         B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
     {
-        if !self.is_our_host(&head.uri, &head.headers) {
-            let (host, authority) = (head.headers.get(HOST), head.uri.authority());
-            debug!(?host, ?authority, "not a host of ours; --allowed-host adds one");
-            return Err(Refusal::ForeignHost);
-        }
+        self.check_host(head)?;
         if !head.headers.get_all(ORIGIN).iter().all(|page| self.is_allowed_page(page)) {
             debug!(origin = ?head.headers.get(ORIGIN), "not an allowed origin; --allowed-origin adds one");
             return Err(Refusal::ForeignOrigin);

@@ -9,6 +9,7 @@ mod headers;
 mod judge;
 mod legacy_sse;
 mod metadata;
+pub mod oauth;
 mod origin;
 mod paths;
 mod places;

@@ -11,6 +11,7 @@ use crate::{
     http::{
         bounds::Bounds,
         gate::Gate,
+        oauth::OAuth,
         respond::{self, Body},
     },
     telemetry::{alarm::OncePerMinute, audit::Audit},
@@ -23,18 +24,19 @@ pub struct Site {
     gates: Vec<(String, Gate)>,
     bounds: Bounds,
     audit: Option<Arc<Audit>>,
+    oauth: Option<Arc<OAuth>>,
     unready_alarm: OncePerMinute,
 }
 
 impl Site {
-    /// A site of `gates`, each under its server's name; `bounds` and `audit` are those that the gates
-    /// were made with. No two gates own one path.
+    /// A site of `gates`, each under its server's name, and of the authorization server, if that is ours;
+    /// `bounds` and `audit` are those that the gates were made with. No two gates own one path.
     ///
     /// # Panics
     /// Without a gate.
-    pub fn new(gates: Vec<(String, Gate)>, bounds: Bounds, audit: Option<Arc<Audit>>) -> Self {
+    pub fn new(gates: Vec<(String, Gate)>, bounds: Bounds, audit: Option<Arc<Audit>>, oauth: Option<OAuth>) -> Self {
         assert!(!gates.is_empty(), "there is something to serve");
-        Self { gates, bounds, audit, unready_alarm: OncePerMinute::default() }
+        Self { gates, bounds, audit, oauth: oauth.map(Arc::new), unready_alarm: OncePerMinute::default() }
     }
 
     /// Answers one HTTP request from `peer`. Dropping the future cancels the request.
@@ -48,6 +50,10 @@ impl Site {
             "/healthz" => return respond::text(StatusCode::OK, "ok\n"),
             "/readyz" => return self.readiness().await,
             _ => {}
+        }
+        if let Some(oauth) = self.oauth.as_ref().filter(|oauth| oauth.owns(path)) {
+            // Hosts are the same for all gates.
+            return oauth.handle(request, peer, &self.gates[0].1).await;
         }
         let owner = self.gates.iter().find(|(_, gate)| gate.owns(path));
         // Where nobody is at home any gate can say so, after it has looked at Host and Origin: those
@@ -79,6 +85,9 @@ impl Site {
     pub fn tidy(&self) {
         self.gates.iter().for_each(|(_, gate)| gate.tidy());
         self.bounds.tidy();
+        if let Some(oauth) = &self.oauth {
+            oauth.tidy();
+        }
     }
 
     /// Ends the streams that would otherwise outlive every drain.

@@ -81,6 +81,11 @@ pub enum LogError {
 pub struct Log(Lines);
 
 impl Log {
+    /// Says something to whoever sits at the terminal, as it is.
+    pub fn tell(&self, text: &str) {
+        text.lines().for_each(|line| self.0.0.push(line.as_bytes()));
+    }
+
     /// Says where each server listens, in one line that no log level hides.
     ///
     /// Scripts and service managers wait for this line and read the address from it. As JSON, `url`

@@ -4,8 +4,28 @@
 //! code calls what writes in `spawn_blocking`. Several processes use the file at once: the command line
 //! revokes while the bridge serves. Every method is one transaction.
 
-use std::time::{Duration, SystemTime};
+mod access;
+mod approvals;
+mod clients;
+mod error;
+mod exchange;
+mod grants;
+mod open;
+mod sessions;
+#[cfg(test)]
+mod tests;
+mod users;
 
+use std::{
+    path::Path,
+    sync::{Arc, Mutex, PoisonError},
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+
+use rusqlite::{Connection, Transaction, TransactionBehavior};
+
+use self::access::Readers;
+pub use self::error::StoreError;
 use crate::{
     authserver::{client::Client, opaque::Digest},
     scope::ScopeSet,
@@ -27,6 +47,100 @@ pub(crate) const REQUEST_LIFE: Duration = Duration::from_secs(10 * 60);
 pub(crate) const SESSION_IDLE: Duration = Duration::from_secs(12 * 60 * 60);
 /// … and for so long at most.
 pub(crate) const SESSION_LIFE: Duration = Duration::from_secs(7 * 24 * 60 * 60);
+
+/// What the authorization server knows; clones share it.
+#[derive(Clone)]
+pub(crate) struct Store(Arc<Inner>);
+
+struct Inner {
+    writer: Mutex<Connection>,
+    readers: Readers,
+}
+
+impl Store {
+    /// The state in `folder`, which is made if it is not there.
+    ///
+    /// # Errors
+    /// [`StoreError`] when it cannot be used, or others could read it.
+    pub(crate) fn open(folder: &Path) -> Result<Self, StoreError> {
+        Self::open_patiently(folder, open::PATIENCE)
+    }
+
+    /// The state in `folder`, if there is any.
+    ///
+    /// # Errors
+    /// As [`Store::open`].
+    pub(crate) fn open_existing(folder: &Path) -> Result<Option<Self>, StoreError> {
+        if open::exists(folder) { Self::open(folder).map(Some) } else { Ok(None) }
+    }
+
+    fn open_patiently(folder: &Path, patience: Duration) -> Result<Self, StoreError> {
+        let (writer, path) = open::connect(folder, patience)?;
+        Ok(Self(Arc::new(Inner { writer: Mutex::new(writer), readers: Readers::new(path) })))
+    }
+
+    /// Reads, or makes one change that is whole or not at all.
+    fn change<R>(&self, change: impl FnOnce(&Transaction<'_>) -> rusqlite::Result<R>) -> Result<R, StoreError> {
+        // A panic while it was held has rolled its transaction back.
+        let mut connection = self.0.writer.lock().unwrap_or_else(PoisonError::into_inner);
+        let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+        let result = change(&transaction)?;
+        transaction.commit()?;
+        Ok(result)
+    }
+
+    /// Reads, beside whoever writes.
+    fn read<R>(&self, read: impl FnOnce(&Connection) -> rusqlite::Result<R>) -> Result<R, StoreError> {
+        self.0.readers.with(read)
+    }
+
+    /// Deletes what has ended.
+    pub(crate) fn tidy(&self, now: SystemTime) -> Result<(), StoreError> {
+        self.change(|state| {
+            let now = seconds(now);
+            let before = |life: Duration| now.saturating_sub(length(life));
+            state.execute("DELETE FROM requests WHERE created_at <= ?", [before(REQUEST_LIFE)])?;
+            state.execute("DELETE FROM approvals WHERE created_at <= ?", [before(approvals::LIFE)])?;
+            state.execute(
+                "DELETE FROM sessions WHERE last_seen_at <= ? OR created_at <= ?",
+                [before(SESSION_IDLE), before(SESSION_LIFE)],
+            )?;
+            state.execute("DELETE FROM access_tokens WHERE expires_at <= ?", [now])?;
+            state.execute("DELETE FROM grants WHERE expires_at <= ?", [now])?;
+            // Nothing comes from a grant any more that has neither a code nor a token that still works.
+            state.execute(
+                "DELETE FROM grants WHERE
+                     NOT EXISTS (SELECT 1 FROM access_tokens WHERE grant_id = grants.id)
+                     AND NOT EXISTS (SELECT 1 FROM codes
+                         WHERE grant_id = grants.id AND used_at IS NULL AND created_at > ?)
+                     AND NOT EXISTS (SELECT 1 FROM refresh_tokens
+                         WHERE grant_id = grants.id AND used_at IS NULL AND created_at > ?)",
+                [before(CODE_LIFE), before(REFRESH_IDLE)],
+            )?;
+            clients::drop_stale(state, now)
+        })
+    }
+}
+
+/// Seconds since 1970; a clock before that is at its beginning.
+fn seconds(time: SystemTime) -> i64 {
+    length(time.duration_since(UNIX_EPOCH).unwrap_or_default())
+}
+
+fn length(duration: Duration) -> i64 {
+    i64::try_from(duration.as_secs()).unwrap_or(i64::MAX)
+}
+
+fn time(seconds: i64) -> SystemTime {
+    UNIX_EPOCH + Duration::from_secs(u64::try_from(seconds).unwrap_or_default())
+}
+
+/// What was written as text, read again; what cannot be is a damaged row.
+fn parsed<T, E: std::error::Error + Send + Sync + 'static>(read: Result<T, E>, column: usize) -> rusqlite::Result<T> {
+    read.map_err(|error| {
+        rusqlite::Error::FromSqlConversionFailure(column, rusqlite::types::Type::Text, Box::new(error))
+    })
+}
 
 /// Somebody who may sign in.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -148,7 +262,6 @@ pub(crate) struct Access {
     pub(crate) grant: i64,
     pub(crate) user: String,
     pub(crate) client_id: String,
-    pub(crate) resource: String,
     pub(crate) scopes: ScopeSet,
     pub(crate) expires_at: SystemTime,
 }
@@ -160,4 +273,14 @@ pub(crate) struct Approval {
     pub(crate) code: String,
     /// The user who is signed in with it, once it is approved.
     pub(crate) approved_for: Option<String>,
+}
+
+/// A client as its owner sees it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct RegisteredClient {
+    pub(crate) client: Client,
+    pub(crate) created_at: SystemTime,
+    pub(crate) last_used_at: Option<SystemTime>,
+    /// Whether anybody has ever allowed it anything.
+    pub(crate) is_approved: bool,
 }

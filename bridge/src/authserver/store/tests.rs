@@ -1,0 +1,520 @@
+//! The rules of the store, and what becomes of it when things go wrong.
+
+use std::{fs, thread};
+
+use super::*;
+use crate::authserver::{
+    client::Authentication,
+    opaque::{self, Purpose},
+};
+
+const RESOURCE: &str = "https://h.example/mcp";
+const CHALLENGE: &str = "E9Melhoa2OwvFrEMTJguCHaoeK1t8URWbuGJSstw-cM";
+
+struct World {
+    folder: tempfile::TempDir,
+    store: Store,
+    session: i64,
+}
+
+fn at(seconds: u64) -> SystemTime {
+    UNIX_EPOCH + Duration::from_secs(1_800_000_000 + seconds)
+}
+
+fn digest(purpose: Purpose) -> Digest {
+    Digest::of(opaque::new(purpose).expose())
+}
+
+fn scopes(text: &str) -> ScopeSet {
+    text.parse().expect("scopes")
+}
+
+fn client(id: &str) -> Client {
+    Client {
+        id: id.to_owned(),
+        name: Some("App".to_owned()),
+        redirect_uris: vec!["https://c.example/cb".to_owned()],
+        authentication: Authentication::None,
+        refreshes: true,
+    }
+}
+
+fn asked(client_id: &str) -> AuthorizationRequest {
+    AuthorizationRequest {
+        client: client(client_id),
+        redirect_uri: "https://c.example/cb".to_owned(),
+        redirect_uri_was_sent: true,
+        state: Some("state".to_owned()),
+        challenge: CHALLENGE.to_owned(),
+        resource: RESOURCE.to_owned(),
+        scopes: scopes("op:add op:div"),
+    }
+}
+
+impl World {
+    fn new() -> Self {
+        let folder = tempfile::tempdir().expect("a folder");
+        let store = Store::open(&folder.path().join("state")).expect("a store");
+        store.add_user("owner", Some("hash"), None, true, at(0)).expect("added");
+        let cookie = digest(Purpose::Session);
+        store.add_session(cookie, "owner", at(0)).expect("added");
+        let session = store.session(cookie, at(0)).expect("readable").expect("signed in").id;
+        Self { folder, store, session }
+    }
+
+    fn again(&self) -> Store {
+        Store::open(&self.folder.path().join("state")).expect("the same state")
+    }
+
+    /// A code for the client `a`.
+    fn code(&self, now: SystemTime) -> Digest {
+        let (id, code, request) = (digest(Purpose::Request), digest(Purpose::Code), asked("a"));
+        self.store.add_request(id, self.session, &request, now).expect("kept");
+        let new = NewGrant { user: "owner", request: &request, scopes: &scopes("op:add op:div") };
+        self.store.grant(id, self.session, new, code, now).expect("written").expect("it waited");
+        code
+    }
+
+    fn exchange(&self, code: Digest, now: SystemTime) -> Result<(Digest, Digest), NotIssued> {
+        self.exchange_as(code, now, |_| {})
+    }
+
+    fn exchange_as(
+        &self,
+        code: Digest,
+        now: SystemTime,
+        change: impl FnOnce(&mut CodeExchange<'_>),
+    ) -> Result<(Digest, Digest), NotIssued> {
+        let (access, refresh) = (digest(Purpose::Access), digest(Purpose::Refresh));
+        let mut exchange = CodeExchange {
+            code,
+            client_id: "a",
+            redirect_uri: Some("https://c.example/cb"),
+            challenge: CHALLENGE,
+            resource: Some(RESOURCE),
+            access,
+            refresh,
+        };
+        change(&mut exchange);
+        self.store.exchange_code(exchange, now).expect("written").map(|_| (access, refresh))
+    }
+
+    fn refresh(&self, token: Digest, now: SystemTime) -> Result<(Digest, Digest), NotIssued> {
+        self.refresh_as(token, now, |_| {}).map(|(access, refresh, _)| (access, refresh))
+    }
+
+    fn refresh_as<'a>(
+        &self,
+        token: Digest,
+        now: SystemTime,
+        change: impl FnOnce(&mut RefreshExchange<'a>),
+    ) -> Result<(Digest, Digest, Issued), NotIssued> {
+        let (access, refresh) = (digest(Purpose::Access), digest(Purpose::Refresh));
+        let mut exchange = RefreshExchange { token, client_id: "a", scopes: None, resource: None, access, refresh };
+        change(&mut exchange);
+        self.store.refresh(exchange, now).expect("written").map(|issued| (access, refresh, issued))
+    }
+
+    fn is_good(&self, access: Digest, now: SystemTime) -> bool {
+        self.store.access(access, RESOURCE, now).expect("readable").is_some()
+    }
+}
+
+#[test]
+fn a_code_becomes_tokens_once_for_the_client_and_the_place_it_was_made_for() {
+    let world = World::new();
+    let code = world.code(at(0));
+    let wrong: [(fn(&mut CodeExchange<'_>), NotIssued); 6] = [
+        (|exchange| exchange.client_id = "b", NotIssued::Invalid),
+        (|exchange| exchange.redirect_uri = Some("https://c.example/cb2"), NotIssued::Invalid),
+        (|exchange| exchange.redirect_uri = None, NotIssued::Invalid),
+        (|exchange| exchange.challenge = "F9Melhoa2OwvFrEMTJguCHaoeK1t8URWbuGJSstw-cM", NotIssued::Invalid),
+        (|exchange| exchange.resource = Some("https://h.example/other"), NotIssued::Target),
+        (|exchange| exchange.code = digest(Purpose::Code), NotIssued::Invalid),
+    ];
+    for (change, expected) in wrong {
+        assert_eq!(world.exchange_as(code, at(1), change), Err(expected));
+    }
+    let (access, _) = world.exchange(code, at(59)).expect("nothing wrong has used it up");
+    let found = world.store.access(access, RESOURCE, at(60)).expect("readable").expect("good");
+    assert_eq!((found.user.as_str(), found.client_id.as_str()), ("owner", "a"));
+    assert_eq!((found.scopes, found.expires_at), (scopes("op:add op:div"), at(59 + 900)));
+    assert!(world.store.access(access, "https://h.example/other", at(60)).expect("readable").is_none());
+    assert!(world.is_good(access, at(958)) && !world.is_good(access, at(959)));
+}
+
+#[test]
+fn a_code_is_good_for_a_minute_and_not_before_it_was_made() {
+    let world = World::new();
+    for (now, expected) in [(at(160), false), (at(99), false), (at(100), true)] {
+        let code = world.code(at(100));
+        assert_eq!(world.exchange(code, now).is_ok(), expected, "{now:?}");
+    }
+}
+
+#[test]
+fn a_code_that_is_used_again_ends_its_grant_and_a_wrong_replay_does_not() {
+    let world = World::new();
+    let code = world.code(at(0));
+    let (access, refresh) = world.exchange(code, at(0)).expect("good");
+    assert_eq!(world.exchange_as(code, at(1), |exchange| exchange.challenge = "x"), Err(NotIssued::Invalid));
+    assert_eq!(world.exchange_as(code, at(1), |exchange| exchange.client_id = "b"), Err(NotIssued::Invalid));
+    assert!(world.is_good(access, at(1)), "who cannot use it can end nothing with it");
+    assert_eq!(world.exchange(code, at(1)), Err(NotIssued::Replayed));
+    assert!(!world.is_good(access, at(1)));
+    assert_eq!(world.refresh(refresh, at(1)), Err(NotIssued::Invalid));
+}
+
+#[test]
+fn of_many_exchanges_of_one_code_one_gets_tokens() {
+    for _ in 0..20 {
+        let world = World::new();
+        let code = world.code(at(0));
+        let other = World { folder: tempfile::tempdir().expect("a folder"), store: world.again(), session: 0 };
+        let won: usize = thread::scope(|scope| {
+            let attempts = [&world, &other, &world, &other].map(|world| scope.spawn(|| world.exchange(code, at(1))));
+            attempts.map(|attempt| usize::from(attempt.join().expect("no panic").is_ok())).iter().sum()
+        });
+        assert_eq!(won, 1);
+    }
+}
+
+#[test]
+fn a_refresh_token_rotates_and_its_predecessor_dies_with_the_use_of_its_successor() {
+    let world = World::new();
+    let (_, first) = world.exchange(world.code(at(0)), at(0)).expect("good");
+    let (_, second) = world.refresh(first, at(100)).expect("good");
+    // The answer was lost: asked again within a minute.
+    let (_, twin) = world.refresh(first, at(159)).expect("its successor was not used");
+    let (access, third) = world.refresh(second, at(160)).expect("good");
+    assert!(world.is_good(access, at(160)));
+    world.refresh(twin, at(161)).expect("the twin is as good");
+    assert_eq!(world.refresh(first, at(161)), Err(NotIssued::Replayed), "its successor was used");
+    assert!(!world.is_good(access, at(161)), "everything of that grant is void");
+    assert_eq!(world.refresh(third, at(161)), Err(NotIssued::Invalid));
+}
+
+#[test]
+fn a_used_refresh_token_is_no_good_after_a_minute() {
+    let world = World::new();
+    let (_, first) = world.exchange(world.code(at(0)), at(0)).expect("good");
+    let (access, _) = world.refresh(first, at(0)).expect("good");
+    assert_eq!(world.refresh_as(first, at(60), |exchange| exchange.client_id = "b").map(drop), Err(NotIssued::Invalid));
+    assert!(world.is_good(access, at(60)), "another client's word ends nothing");
+    assert_eq!(world.refresh(first, at(60)), Err(NotIssued::Replayed));
+    assert!(!world.is_good(access, at(60)));
+}
+
+#[test]
+fn one_refresh_token_has_five_successors_at_most() {
+    let world = World::new();
+    let (_, first) = world.exchange(world.code(at(0)), at(0)).expect("good");
+    for _ in 0..5 {
+        world.refresh(first, at(1)).expect("within its minute");
+    }
+    assert_eq!(world.refresh(first, at(1)), Err(NotIssued::Replayed));
+}
+
+#[test]
+fn a_refresh_narrows_and_never_widens() {
+    let world = World::new();
+    let (_, token) = world.exchange(world.code(at(0)), at(0)).expect("good");
+    let (narrow, all) = (scopes("op:add"), scopes("op:add op:div op:mult"));
+    let wider = world.refresh_as(token, at(1), |exchange| exchange.scopes = Some(&all));
+    assert_eq!(wider.map(drop), Err(NotIssued::Scope));
+    let other = world.refresh_as(token, at(1), |exchange| exchange.resource = Some("https://h.example/other"));
+    assert_eq!(other.map(drop), Err(NotIssued::Target));
+    let (access, next, issued) =
+        world.refresh_as(token, at(1), |exchange| exchange.scopes = Some(&narrow)).expect("nothing was used up");
+    assert_eq!(issued.scopes, narrow);
+    assert_eq!(world.store.access(access, RESOURCE, at(1)).expect("readable").expect("good").scopes, narrow);
+    let (_, _, issued) = world.refresh_as(next, at(2), |_| {}).expect("good");
+    assert_eq!(issued.scopes, scopes("op:add op:div"), "the grant is as it was");
+}
+
+#[test]
+fn refreshing_ends_after_thirty_idle_days_and_ninety_in_all() {
+    const DAY: u64 = 24 * 60 * 60;
+    let world = World::new();
+    let (_, token) = world.exchange(world.code(at(0)), at(0)).expect("good");
+    assert_eq!(world.refresh(token, at(30 * DAY)), Err(NotIssued::Invalid));
+    let (_, token) = world.exchange(world.code(at(0)), at(0)).expect("good");
+    let (_, token) = world.refresh(token, at(29 * DAY)).expect("in time");
+    let (_, token) = world.refresh(token, at(58 * DAY)).expect("in time");
+    let (access, token, issued) = world.refresh_as(token, at(87 * DAY), |_| {}).expect("in time");
+    assert_eq!(issued.expires_in, ACCESS_LIFE);
+    assert!(world.is_good(access, at(87 * DAY)));
+    let (_, token, issued) = world.refresh_as(token, at(90 * DAY - 60), |_| {}).expect("in time");
+    assert_eq!(issued.expires_in, Duration::from_secs(60), "no token outlives its grant");
+    assert_eq!(world.refresh(token, at(90 * DAY)), Err(NotIssued::Invalid));
+}
+
+#[test]
+fn a_client_without_refresh_tokens_gets_none() {
+    let world = World::new();
+    let (id, code, mut request) = (digest(Purpose::Request), digest(Purpose::Code), asked("a"));
+    request.client.refreshes = false;
+    request.redirect_uri_was_sent = false;
+    world.store.add_request(id, world.session, &request, at(0)).expect("kept");
+    let new = NewGrant { user: "owner", request: &request, scopes: &request.scopes };
+    world.store.grant(id, world.session, new, code, at(0)).expect("written").expect("it waited");
+    let (_, refresh) = world.exchange_as(code, at(0), |exchange| exchange.redirect_uri = None).expect("good");
+    assert_eq!(world.refresh(refresh, at(1)), Err(NotIssued::Invalid));
+}
+
+#[test]
+fn a_request_is_answered_once_by_the_browser_that_was_asked() {
+    let world = World::new();
+    let (id, request) = (digest(Purpose::Request), asked("a"));
+    let new = NewGrant { user: "owner", request: &request, scopes: &request.scopes };
+    world.store.add_request(id, world.session, &request, at(0)).expect("kept");
+    let grant =
+        |session, now| world.store.grant(id, session, new.clone(), digest(Purpose::Code), now).expect("written");
+    assert_eq!(grant(world.session + 1, at(1)), None);
+    assert_eq!(grant(world.session, at(600)), None, "too late");
+    assert_eq!(world.store.request(id, world.session, at(1)).expect("readable"), Some(request.clone()));
+    assert!(grant(world.session, at(1)).is_some());
+    assert_eq!(grant(world.session, at(1)), None);
+    assert_eq!(world.store.take_request(id, world.session, at(1)).expect("readable"), None);
+}
+
+#[test]
+fn a_revocation_by_another_process_holds_from_the_next_look() {
+    let world = World::new();
+    let (access, refresh) = world.exchange(world.code(at(0)), at(0)).expect("good");
+    let other = world.again();
+    assert!(world.is_good(access, at(1)));
+    let grant = other.grants(None, at(1)).expect("readable")[0].id;
+    assert!(!other.revoke_grant(grant, Some("somebody")).expect("written"));
+    assert!(other.revoke_grant(grant, None).expect("written"));
+    assert!(!world.is_good(access, at(1)));
+    assert_eq!(world.refresh(refresh, at(1)), Err(NotIssued::Invalid));
+}
+
+#[test]
+fn clients_revoke_their_own_tokens_only() {
+    let world = World::new();
+    let (access, refresh) = world.exchange(world.code(at(0)), at(0)).expect("good");
+    for token in [access, refresh, digest(Purpose::Refresh)] {
+        world.store.revoke_token(token, "b").expect("written");
+    }
+    assert!(world.is_good(access, at(1)));
+    world.store.revoke_token(access, "a").expect("written");
+    assert!(!world.is_good(access, at(1)));
+    let (access, next) = world.refresh(refresh, at(1)).expect("the grant is there");
+    world.store.revoke_token(next, "a").expect("written");
+    assert!(!world.is_good(access, at(1)) && world.store.grants(None, at(1)).expect("readable").is_empty());
+}
+
+#[test]
+fn who_is_removed_takes_everything_along() {
+    let world = World::new();
+    world.store.add_user("eve", Some("hash"), Some(&scopes("op:add")), false, at(0)).expect("added");
+    assert!(matches!(world.store.add_user("eve", None, None, false, at(0)), Err(StoreError::Exists)));
+    let cookie = digest(Purpose::Session);
+    world.store.add_session(cookie, "eve", at(0)).expect("added");
+    let found = world.store.session(cookie, at(0)).expect("readable").expect("signed in");
+    assert_eq!(found.user.scopes, Some(scopes("op:add")));
+    assert!(world.store.remove_user("eve").expect("written"));
+    assert!(!world.store.remove_user("eve").expect("written"));
+    assert_eq!(world.store.session(cookie, at(0)).expect("readable"), None);
+    assert!(matches!(world.store.remove_user("owner"), Err(StoreError::Owner)));
+    world.exchange(world.code(at(0)), at(0)).expect("good");
+    assert!(world.store.remove_client("a").expect("written"));
+    assert!(world.store.grants(None, at(0)).expect("readable").is_empty());
+}
+
+#[test]
+fn browsers_stay_signed_in_for_so_long() {
+    const HOUR: u64 = 60 * 60;
+    let world = World::new();
+    let cookie = digest(Purpose::Session);
+    world.store.add_session(cookie, "owner", at(0)).expect("added");
+    let is_in = |now| world.store.session(cookie, now).expect("readable").is_some();
+    for hours in 1..16 {
+        assert!(is_in(at(hours * 11 * HOUR)));
+    }
+    assert!(!is_in(at(168 * HOUR)), "a week in all");
+    world.store.add_session(digest(Purpose::Session), "owner", at(0)).expect("added");
+    assert!(!is_in(at((15 * 11 + 12) * HOUR)), "twelve hours unused");
+}
+
+#[test]
+fn a_new_passphrase_signs_other_browsers_out_and_leaves_grants() {
+    let world = World::new();
+    let (access, _) = world.exchange(world.code(at(0)), at(0)).expect("good");
+    let other = digest(Purpose::Session);
+    world.store.add_session(other, "owner", at(0)).expect("added");
+    assert!(world.store.set_passphrase("owner", "new", Some(world.session)).expect("written"));
+    assert!(!world.store.set_passphrase("nobody", "new", None).expect("written"));
+    assert_eq!(world.store.session(other, at(0)).expect("readable"), None);
+    assert_eq!(world.store.sessions("owner", at(0)).expect("readable").len(), 1);
+    assert!(world.is_good(access, at(1)));
+}
+
+#[test]
+fn a_browser_is_approved_once_by_its_code() {
+    let world = World::new();
+    let browser = digest(Purpose::Session);
+    world.store.add_approval(browser, "WXYZ-2345", at(0)).expect("kept");
+    assert_eq!(world.store.take_approval(browser, at(1)).expect("readable"), None);
+    assert!(!world.store.approve("WXYZ-2346", "owner", at(1)).expect("written"));
+    assert!(!world.store.approve("WXYZ-2345", "owner", at(300)).expect("written"), "too late");
+    assert_eq!(world.store.waiting_approvals(at(1)).expect("readable").len(), 1);
+    assert!(world.store.approve("WXYZ-2345", "owner", at(1)).expect("written"));
+    assert!(world.store.waiting_approvals(at(1)).expect("readable").is_empty());
+    assert_eq!(world.store.take_approval(digest(Purpose::Session), at(2)).expect("readable"), None);
+    assert_eq!(world.store.take_approval(browser, at(2)).expect("readable").as_deref(), Some("owner"));
+    assert_eq!(world.store.take_approval(browser, at(2)).expect("readable"), None);
+}
+
+#[test]
+fn strangers_fill_only_so_much() {
+    let world = World::new();
+    for number in 0..150 {
+        world.store.add_client(&client(&format!("c{number}")), at(number)).expect("kept");
+        world.store.add_request(digest(Purpose::Request), world.session, &asked("a"), at(number)).expect("kept");
+        world.store.add_approval(digest(Purpose::Session), &format!("code {number}"), at(number)).expect("kept");
+    }
+    let count = |table: &str| -> i64 {
+        let query = format!("SELECT count(*) FROM {table}");
+        world.store.read(|state| state.query_row(&query, [], |row| row.get(0))).expect("readable")
+    };
+    assert_eq!(count("requests"), 20);
+    for number in 0..150 {
+        world.store.add_session(digest(Purpose::Session), "owner", at(number)).expect("kept");
+    }
+    let clients = world.store.clients().expect("readable");
+    assert_eq!((clients.len(), clients[0].client.id.as_str()), (100, "c149"));
+    assert_eq!(world.store.client("c49", at(150)).expect("readable"), None);
+    assert_eq!(world.store.sessions("owner", at(150)).expect("readable").len(), 50);
+    assert_eq!(world.store.waiting_approvals(at(150)).expect("readable").len(), 20);
+    world.store.tidy(at(150 + 24 * 60 * 60)).expect("tidied");
+    let left = ["clients", "requests", "sessions", "approvals"].map(count);
+    assert_eq!(left, [0; 4]);
+}
+
+#[test]
+fn a_client_that_was_allowed_in_stays_while_it_is_used() {
+    const DAY: u64 = 24 * 60 * 60;
+    let world = World::new();
+    world.store.add_client(&client("a"), at(0)).expect("kept");
+    world.exchange(world.code(at(0)), at(0)).expect("good");
+    world.store.tidy(at(40 * DAY)).expect("tidied");
+    assert!(world.store.client("a", at(40 * DAY)).expect("readable").is_some());
+    world.store.tidy(at(129 * DAY)).expect("tidied");
+    assert!(world.store.client("a", at(129 * DAY)).expect("readable").is_some(), "it was used on day 40");
+    world.store.tidy(at(219 * DAY)).expect("tidied");
+    assert!(world.store.client("a", at(219 * DAY)).expect("readable").is_none());
+}
+
+#[test]
+fn tidying_keeps_what_still_works() {
+    let world = World::new();
+    let unused = world.code(at(0));
+    let (_, refresh) = world.exchange(world.code(at(0)), at(0)).expect("good");
+    world.store.tidy(at(59)).expect("tidied");
+    world.exchange(unused, at(59)).expect("it was still good");
+    world.code(at(0));
+    world.store.tidy(at(2000)).expect("tidied");
+    assert_eq!(world.store.grants(None, at(2000)).expect("readable").len(), 2, "the one without tokens is gone");
+    world.refresh(refresh, at(2000)).expect("still good");
+}
+
+#[test]
+fn nothing_in_the_files_is_a_secret() {
+    let world = World::new();
+    let secrets = [Purpose::Access, Purpose::Refresh, Purpose::Code, Purpose::Session].map(opaque::new);
+    let [access, refresh, code, cookie] = [0, 1, 2, 3].map(|index: usize| Digest::of(secrets[index].expose()));
+    world.store.add_session(cookie, "owner", at(0)).expect("added");
+    let (id, request) = (digest(Purpose::Request), asked("a"));
+    world.store.add_request(id, world.session, &request, at(0)).expect("kept");
+    let new = NewGrant { user: "owner", request: &request, scopes: &request.scopes };
+    world.store.grant(id, world.session, new, code, at(0)).expect("written").expect("it waited");
+    world.exchange_as(code, at(0), |exchange| (exchange.access, exchange.refresh) = (access, refresh)).expect("good");
+    let mut files = 0;
+    for entry in fs::read_dir(world.folder.path().join("state")).expect("a folder") {
+        let bytes = fs::read(entry.expect("an entry").path()).expect("readable");
+        files += 1;
+        for secret in &secrets {
+            let found = bytes.windows(secret.expose().len()).any(|window| window == secret.expose().as_bytes());
+            assert!(!found);
+        }
+    }
+    assert!(files >= 2, "the log of writes is looked at too");
+}
+
+#[test]
+fn a_locked_state_is_told_and_not_waited_for_without_end() {
+    let world = World::new();
+    let folder = world.folder.path().join("state");
+    let patient = Store::open_patiently(&folder, Duration::from_millis(50)).expect("opened");
+    let lock = Connection::open(folder.join("authserver.db")).expect("opened");
+    lock.execute_batch("BEGIN IMMEDIATE").expect("locked");
+    assert!(matches!(patient.tidy(at(0)), Err(StoreError::Busy)));
+    assert!(patient.owner().expect("who reads is not in the way").is_some());
+    lock.execute_batch("ROLLBACK").expect("unlocked");
+    patient.tidy(at(0)).expect("as before");
+}
+
+#[test]
+fn a_full_disk_changes_nothing_that_was_there() {
+    let world = World::new();
+    let (access, _) = world.exchange(world.code(at(0)), at(0)).expect("good");
+    {
+        let connection = world.store.0.writer.lock().expect("no panic");
+        let pages: i64 = connection.query_row("PRAGMA page_count", [], |row| row.get(0)).expect("readable");
+        connection.pragma_update(None, "max_page_count", pages).expect("set");
+    }
+    let mut failed = None;
+    for number in 0..100 {
+        if let Err(error) = world.store.add_client(&client(&format!("{number}-{}", "x".repeat(900))), at(0)) {
+            failed = Some(error);
+            break;
+        }
+    }
+    assert!(matches!(failed, Some(StoreError::Full)), "{failed:?}");
+    assert!(world.is_good(access, at(1)));
+}
+
+#[test]
+fn garbage_and_newer_files_are_left_alone() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let state = folder.path().join("state");
+    drop(Store::open(&state).expect("made"));
+    let path = state.join("authserver.db");
+    for suffix in ["-wal", "-shm"] {
+        let _ = fs::remove_file(state.join(format!("authserver.db{suffix}")));
+    }
+    let good = fs::read(&path).expect("readable");
+    let garbage = b"this is no database, but somebody's only copy of something".repeat(100);
+    fs::write(&path, &garbage).expect("written");
+    let error = Store::open(&state).err().expect("it is none");
+    assert!(matches!(error, StoreError::Damaged { .. }), "{error}");
+    assert_eq!(fs::read(&path).expect("readable"), garbage);
+    fs::write(&path, &good).expect("written");
+    Connection::open(&path).expect("opened").pragma_update(None, "user_version", 99).expect("set");
+    let error = Store::open(&state).err().expect("too new");
+    assert!(matches!(error, StoreError::Newer { found: 99, known: 1, .. }), "{error}");
+}
+
+#[cfg(unix)]
+#[test]
+fn what_others_can_open_is_not_used() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let folder = tempfile::tempdir().expect("a folder");
+    let state = folder.path().join("state");
+    drop(Store::open(&state).expect("made"));
+    let mode = |path: &Path| fs::metadata(path).expect("there").permissions().mode() & 0o777;
+    assert_eq!((mode(&state), mode(&state.join("authserver.db"))), (0o700, 0o600));
+    let set = |path: &Path, mode| fs::set_permissions(path, fs::Permissions::from_mode(mode)).expect("ours");
+    set(&state, 0o755);
+    let error = Store::open(&state).err().expect("others can open it").to_string();
+    assert!(error.contains("can be opened by other users") && error.contains("chmod 700"), "{error}");
+    set(&state, 0o700);
+    set(&state.join("authserver.db"), 0o644);
+    assert!(matches!(Store::open(&state), Err(StoreError::Exposed { .. })));
+    set(&state.join("authserver.db"), 0o600);
+    assert!(Store::open_existing(&state).expect("good again").is_some());
+    assert!(Store::open_existing(&folder.path().join("other")).expect("nothing").is_none());
+}
