@@ -72,7 +72,7 @@ pub(super) fn auth(r: &mut Resolver<'_>) -> Option<Auth> {
         accepted_audiences: r.values(&s::ACCEPTED_AUDIENCE, parse::line),
     };
     let embedded = EmbeddedParts {
-        state_dir: r.value(&s::STATE_DIR, parse::path),
+        state_dir: r.value(&s::STATE_DIR, parse::directory),
         approve: r.value(&s::APPROVE, parse::approve).unwrap_or_default(),
         registration_window: r.value(&s::REGISTRATION, parse::registration).unwrap_or_default(),
         redirect_schemes: r.values(&s::REDIRECT_SCHEME, parse::scheme),

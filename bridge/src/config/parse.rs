@@ -51,6 +51,12 @@ pub(super) fn path(text: &str) -> Parsed<PathBuf> {
     Ok(PathBuf::from(text))
 }
 
+/// A directory that may have to be made.
+pub(super) fn directory(text: &str) -> Parsed<PathBuf> {
+    let text = line(text)?;
+    if text.is_empty() { Err("is empty; name a folder".into()) } else { Ok(PathBuf::from(text)) }
+}
+
 pub(super) fn switch(text: &str) -> Parsed<bool> {
     text.parse().map_err(|_| format!("`{}` is neither true nor false", shown(text)))
 }

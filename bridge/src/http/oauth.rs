@@ -48,7 +48,7 @@ impl OAuth {
         let (head, body) = request.into_parts();
         let mut record = gate.record(&head.headers, peer);
         // Of a request to here only the path is worth a line: its parameters may be secrets.
-        record.asks("oauth", Some(head.uri.path()));
+        record.asks_path(head.uri.path());
         let answered = async {
             gate.check_host(&head)?;
             let _place = self.places.try_acquire().map_err(|_| Refusal::Overloaded)?;

@@ -79,6 +79,12 @@ impl<'m> Record<'m> {
         self.other_method = (self.label == MethodLabel::Other).then(|| shown(method));
         self.target = target.map(plain);
     }
+
+    /// Notes which page or endpoint of the authorization server is asked for.
+    pub(super) fn asks_path(&mut self, path: &str) {
+        self.label = MethodLabel::OAuth;
+        self.target = Some(plain(path));
+    }
 }
 
 /// An IP address as it is usually written; the standard library takes ten times as long for one of

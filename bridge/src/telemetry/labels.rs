@@ -70,6 +70,8 @@ label! {
         Get = "GET",
         /// HTTP DELETE: a legacy session's end.
         Delete = "DELETE",
+        /// A request to the embedded authorization server.
+        OAuth = "oauth",
         /// Refused before its message was read.
         Unread = "unread",
     }

@@ -3,8 +3,57 @@
 use super::*;
 
 #[test]
-fn nothing_about_authorization_refuses_to_start_and_says_what_would_help() {
-    insta::assert_snapshot!("refusal", load_from(&[], &[]).expect_err("nobody said who may call"));
+fn nothing_about_authorization_means_our_own_authorization_server() {
+    let Loaded { config, warnings, report, .. } = good(&[("state-dir", "/s")], &[]);
+    let Auth::Embedded(embedded) = config.auth else { panic!("nothing else is set up") };
+    assert_eq!((embedded.state_dir.to_str(), embedded.approve), (Some("/s"), Approve::Passphrase));
+    assert!(!embedded.registration_window && embedded.redirect_schemes.is_empty() && embedded.scopes.is_empty());
+    assert_eq!(warnings, [""; 0]);
+    let row = report.rows.iter().find(|row| row.key == "auth").expect("every setting has a row");
+    assert_eq!((row.value.as_str(), row.source.as_str()), ("embedded", "because nothing else is set up"));
+}
+
+#[test]
+fn how_the_embedded_authorization_server_works() {
+    let files = Files::new();
+    let path = files.put(
+        "bridge.toml",
+        "approve = \"terminal\"\nregistration = \"window\"\nredirect_scheme = [\"com.example.app\"]\n[scopes]\n\
+         \"op:add\" = \"Add things\"\n",
+    );
+    let config = good(&[("config", &path), ("state-dir", "/s"), ("public-url", "https://h.example")], &[]).config;
+    let Auth::Embedded(embedded) = config.auth else { panic!("nothing else is set up") };
+    assert_eq!((embedded.approve, embedded.registration_window), (Approve::Terminal, true));
+    assert_eq!(embedded.redirect_schemes, ["com.example.app"]);
+    assert_eq!(embedded.scopes["op:add"], "Add things");
+    // It is explicit, so what is for other modes is only warned about.
+    let warnings = good(&[("auth", "embedded"), ("state-dir", "/s"), ("require-exp", "true")], &PROPELAUTH).warnings;
+    assert!(warnings.len() == 2 && warnings.iter().all(|text| text.contains("auth is embedded")), "{warnings:?}");
+    let warnings = good(&[("config", &path), ("auth", "none")], &[]).warnings;
+    assert_eq!(warnings.len(), 4, "{warnings:?}");
+}
+
+#[test]
+fn what_the_embedded_authorization_server_cannot_work_with() {
+    let state = ("state-dir", "/s");
+    check(&[("state-dir", "")], &[], &["--state-dir: is empty"]);
+    check(&[state, ("public-url", "https://h.example/base")], &[], &["--public-url: the embedded"]);
+    check(&[state, ("path", "/account")], &[], &["--path: `/account` is a path of the embedded"]);
+    check(&[state, ("path", "/account/x")], &[], &["--path: `/account/x` is a path of the embedded"]);
+    check(&[state, ("approve", "x")], &[], &["--approve: `x` is not a way to sign in"]);
+    check(&[state, ("registration", "x")], &[], &["--registration: `x` is not a way"]);
+    check(&[state, ("redirect-scheme", "https")], &[], &["--redirect-scheme: `https` is no private"]);
+    check(&[state, ("redirect-scheme", "My App")], &[], &["--redirect-scheme: `My App` is not a URI scheme"]);
+    check(&[state, ("listen", "0.0.0.0:8808")], &[], &["--listen: not a loopback address"]);
+    let files = Files::new();
+    let broken = |text: &str, expected: &str| {
+        let path = files.put("bridge.toml", text);
+        check(&[("config", &path), state], &[], &[expected]);
+    };
+    broken("scopes = 1", "`scopes` is a table");
+    broken("[scopes]\n\"a b\" = \"x\"", "is not a scope");
+    broken("[scopes]\na = \"\"", "a scope's description is one line");
+    broken("[scopes]\na = 1", "a scope's description is one line");
 }
 
 #[test]

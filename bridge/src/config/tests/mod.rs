@@ -152,7 +152,6 @@ fn values_that_cannot_be_used() {
         ("public-url", "https://h.example/?q", "--public-url: a query or fragment"),
         ("public-url", "https://H.example", "--public-url: clients compare this URL byte for byte"),
         ("auth", "oauth", "--auth: `oauth` is not a way"),
-        ("auth", "embedded", "--auth: `embedded` is not in this version"),
         ("issuer", "http://a.example", "--issuer: plain http"),
         ("issuer", "https://a.example?x", "--issuer: an issuer has no query"),
         ("issuer", "https://a.example#x", "--issuer: a fragment"),
