@@ -7,6 +7,7 @@ mod common;
 mod driver;
 
 mod abuse;
+mod authserver;
 mod browser;
 #[cfg(target_os = "linux")]
 mod children;

@@ -29,19 +29,6 @@ fn bare() -> CommandLine {
 }
 
 #[test]
-fn without_authorization_it_says_what_would_make_it_start() {
-    let words = [
-        "PROPELAUTH_AUTH_URL",
-        "PROPELAUTH_INTROSPECTION_CLIENT_ID",
-        "PROPELAUTH_INTROSPECTION_CLIENT_SECRET",
-        "MCP_BRIDGE_ISSUER",
-        "--auth none",
-    ];
-    check_refused("nothing", &bare(), &words);
-    check_refused("only a public URL", &bare().flag("--public-url", "https://h.example"), &["MCP_BRIDGE_ISSUER"]);
-}
-
-#[test]
 fn half_an_authorization_is_none() {
     let issuer = "https://auth.example";
     check_refused("issuer only", &bare().flag("--issuer", issuer), &["introspection"]);

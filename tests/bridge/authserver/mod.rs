@@ -1,0 +1,14 @@
+//! The embedded authorization server from outside: what clients and browsers can do with it, and what
+//! attackers cannot.
+
+mod account;
+mod authorize;
+mod clients;
+mod commands;
+mod consent;
+mod faults;
+mod registration;
+mod sign_in;
+mod suite;
+mod tokens;
+mod world;
