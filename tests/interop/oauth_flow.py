@@ -25,7 +25,7 @@ from mcp.shared.auth import (
 from transcript import note, run, same
 
 # Nobody listens there: the browser stops before it opens it.
-CALLBACK = "http://127.0.0.1:9/callback"
+CALLBACK = "http://127.0.0.1:8/callback"
 REDIRECTS_MAX = 20
 
 
@@ -138,4 +138,5 @@ def scopes_of(memory: Memory) -> list[Any]:
     return sorted(memory.tokens.scope.split())
 
 
-run(main, *sys.argv[1:])
+if __name__ == "__main__":
+    run(main, *sys.argv[1:])

@@ -4,7 +4,7 @@ import { browse } from './browser.mjs';
 import { ensure, same } from './transcript.mjs';
 
 // Nobody listens there: the browser stops before it opens it.
-const CALLBACK = 'http://127.0.0.1:9/callback';
+const CALLBACK = 'http://127.0.0.1:8/callback';
 
 /** Implements `OAuthClientProvider` of both SDK versions. */
 export class Application {
@@ -27,10 +27,12 @@ export class Application {
 
   /**
    * `keepScopes` adds what the current token may do to every later authorization request, for an
-   * SDK that asks for the challenge's scope alone and so would lose what it had.
+   * SDK that asks for the challenge's scope alone and so would lose what it had. `browse` is the user's
+   * browser, if it is to be another.
    */
-  constructor({ keepScopes }) {
+  constructor({ keepScopes, browse: open = browse }) {
     this.keepScopes = keepScopes;
+    this.browse = open;
   }
 
   state() {
@@ -86,7 +88,7 @@ export class Application {
     ensure(url !== undefined, 'the SDK did not ask for authorization');
     same(url.searchParams.get('code_challenge_method'), 'S256', 'code_challenge_method');
     same(url.searchParams.get('resource'), resource, 'resource in the authorization request');
-    const answer = await browse(url, CALLBACK, this.#cookies);
+    const answer = await this.browse(url, CALLBACK, this.#cookies);
     same(answer.get('error'), null, `error from the authorization server (${answer.get('error_description')})`);
     same(answer.get('state'), this.#state, 'state');
     return answer;

@@ -3,6 +3,8 @@
 
 mod account;
 mod authorize;
+#[cfg(target_os = "linux")]
+mod browser;
 mod clients;
 mod commands;
 mod consent;

@@ -42,6 +42,21 @@ pub(crate) struct Desktop {
 impl Desktop {
     /// One with a browser and without a keyring.
     pub(crate) fn new() -> Self {
+        Self::with_browser("browser-sign-in.mjs")
+    }
+
+    /// The same, whose user is asked by the embedded authorization server and answers as
+    /// [`Desktop::tell`] has said last.
+    pub(crate) fn of_owner() -> Self {
+        Self::with_browser("browser-consent.mjs")
+    }
+
+    /// Says what the user does in the browser.
+    pub(crate) fn tell(&self, consent: &Value) {
+        std::fs::write(self.path("consent"), consent.to_string()).expect("a file");
+    }
+
+    fn with_browser(program: &str) -> Self {
         let desktop = Self { home: tempfile::tempdir().expect("a folder"), keyring: None };
         for folder in ["run", "tabs", "pages"] {
             std::fs::create_dir(desktop.path(folder)).expect("a new folder");
@@ -51,10 +66,10 @@ impl Desktop {
         let script = format!(
             "#!/bin/sh\nHOME='{home}'\nprintf %s \"$1\" >\"$HOME/.$$\" && mv \"$HOME/.$$\" \"$HOME/tabs/$$\"\n\
              [ ! -p \"$HOME/attention\" ] || cat \"$HOME/attention\"\n\
-             env -i '{node}' '{sign_in}' \"$1\" >\"$HOME/.$$\" 2>&1\nmv \"$HOME/.$$\" \"$HOME/pages/$$\"\n",
+             env -i '{node}' '{sign_in}' \"$1\" \"$HOME/consent\" >\"$HOME/.$$\" 2>&1\nmv \"$HOME/.$$\" \"$HOME/pages/$$\"\n",
             home = desktop.home.path().display(),
             node = node_itself().display(),
-            sign_in = file("browser-sign-in.mjs").display(),
+            sign_in = file(program).display(),
         );
         desktop.program("browser", &script);
         desktop
