@@ -178,3 +178,36 @@ fn ambiguous_framing_is_refused() {
         });
     }
 }
+
+/// Python's HTTP clients send head and body apart. Without this their next request, on the connection that
+/// they believe to be open, is lost.
+#[test]
+fn a_refusal_before_the_body_is_here_leaves_the_connection_usable_or_says_that_it_ends() {
+    let world = World::start();
+    let address = world.bridge.address();
+    let stranger = mcp::call("add");
+    let (head, whole) = (stranger.head_bytes(address), stranger.bytes(address));
+    let mut connection = Connection::open(address);
+    connection.write(&head);
+    std::thread::sleep(std::time::Duration::from_millis(50));
+    connection.write(&whole[head.len()..]);
+    let refused = connection.read_response(false).expect(401, "a stranger");
+    assert_eq!(refused.header("Connection"), None);
+    connection.write(&mcp::call("add").bearer(world.good()).bytes(address));
+    let answer = connection.read_response(false).expect(200, "the next request on that connection");
+    assert_eq!(mcp::text(&answer.json()), "9");
+
+    // What is too long to be let go by, or waits to be asked for, ends the connection, and is told so.
+    for (name, value) in [("Content-Length", "1000000"), ("Expect", "100-continue")] {
+        let mut connection = Connection::open(address);
+        let request = stranger.clone().header(name, value);
+        let mut bytes = request.head_bytes(address);
+        if name == "Content-Length" {
+            bytes.extend(vec![b' '; 100_000]);
+        }
+        connection.write(&bytes);
+        let refused = connection.read_response(false).expect(401, name);
+        assert_eq!(refused.header("Connection"), Some("close"), "{name}");
+        assert!(connection.is_closed_by_peer(), "{name}");
+    }
+}

@@ -23,7 +23,7 @@ export async function withPage(rules, visit) {
   const args = [...FLAGS, `--host-resolver-rules=${rules}`];
   const browser = await chromium.launch({ executablePath: CHROMIUM, args, env: { HOME: home, PATH: '/usr/bin:/bin' } });
   try {
-    await visit(await browser.newPage());
+    await visit(await (await browser.newContext()).newPage());
   } finally {
     await browser.close();
     await rm(home, { recursive: true, force: true });

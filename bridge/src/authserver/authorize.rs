@@ -184,7 +184,7 @@ impl AuthServer {
             is_loopback: redirect::is_loopback(&asked.redirect_uri),
             is_first_time: !asking.is_known,
             scopes: &scopes,
-            expires: "for 90 days, or until you take it back",
+            expires: "90 days, or until you take it back",
             problem: asking.problem,
         }
         .render();

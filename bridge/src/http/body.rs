@@ -1,16 +1,26 @@
 //! A request's body: what it is announced as, and reading it within bounds.
 
-use std::pin::{Pin, pin};
+use std::{
+    pin::{Pin, pin},
+    time::Duration,
+};
 
 use bytes::{Bytes, BytesMut};
-use http::{HeaderMap, header::CONTENT_LENGTH};
+use http::{
+    HeaderMap, HeaderValue, Response, Version,
+    header::{CONNECTION, CONTENT_LENGTH, EXPECT},
+    request::Parts,
+};
 use http_body::Frame;
 use http_body_util::{BodyExt as _, LengthLimitError, Limited};
 
 use crate::{
     config::Limits,
     deadline::within,
-    http::{headers, respond::Refusal},
+    http::{
+        headers,
+        respond::{self, Refusal},
+    },
 };
 
 /// Refuses a body that is not announced as plain JSON.
@@ -37,6 +47,55 @@ async fn whole<B: http_body::Body<Data = Bytes>>(mut body: Pin<&mut B>) -> Resul
         all.extend_from_slice(&data(frame?));
     }
     Ok(all.freeze())
+}
+
+/// Before `response` to a request that is refused: lets what nobody has read of its body go by, or says
+/// that the connection ends here.
+pub(super) async fn end_unread<B: http_body::Body<Data = Bytes>>(
+    head: &Parts,
+    body: Option<B>,
+    refusal: &Refusal,
+    response: &mut Response<respond::Body>,
+) {
+    let is_over = match body {
+        // Who waits to be told to send it is not told so.
+        Some(body) if head.headers.contains_key(EXPECT) => body.is_end_stream(),
+        Some(body) => discard(body).await,
+        // Somewhere in the middle of it nobody went on reading.
+        None => !matches!(refusal, Refusal::TooLarge { .. } | Refusal::TooSlow | Refusal::BrokenBody),
+    };
+    // HTTP/2 ends the stream alone, and has no such field.
+    if !is_over && head.version <= Version::HTTP_11 {
+        response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+    }
+}
+
+/// What is discarded of a refused body so that its connection can go on.
+const DISCARDED_MAX: usize = 64 * 1024;
+/// How long the rest of such a body may take: it is nearly always on its way.
+const DISCARD_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// Lets the rest of a body go by that nobody reads, and says whether that was all of it.
+///
+/// A client that sends head and body apart is often answered before its body is here. Closing the
+/// connection under it, without having said so, would break its next request.
+async fn discard<B: http_body::Body<Data = Bytes>>(body: B) -> bool {
+    if body.is_end_stream() {
+        return true;
+    }
+    let mut body = pin!(body);
+    let discarding = async {
+        let mut discarded = 0;
+        while let Some(frame) = body.frame().await {
+            let Ok(frame) = frame else { return false };
+            discarded += frame.data_ref().map_or(0, Bytes::len);
+            if discarded > DISCARDED_MAX {
+                return false;
+            }
+        }
+        true
+    };
+    within(DISCARD_TIMEOUT, discarding).await.unwrap_or(false)
 }
 
 /// Reads all of it, unless it is too long or takes too long.
@@ -95,5 +154,19 @@ mod tests {
         let frames = ["ab", "cd", "e"].map(|text| Ok::<_, Infallible>(Frame::data(Bytes::from(text))));
         let body = Limited::new(StreamBody::new(stream::iter(frames)), 4);
         assert!(read_whole(body).is_err_and(|error| error.is::<LengthLimitError>()));
+    }
+
+    #[tokio::test]
+    async fn a_small_rest_goes_by_and_a_large_one_does_not() {
+        let frames = |size: usize, count| {
+            let frame = move |_| Ok::<_, Infallible>(Frame::data(Bytes::from(vec![b'x'; size])));
+            StreamBody::new(stream::iter((0..count).map(frame)))
+        };
+        assert!(discard(Full::new(Bytes::from_static(b"abcd"))).await);
+        assert!(discard(Full::new(Bytes::new())).await);
+        assert!(discard(frames(1024, 64)).await, "64 KiB");
+        assert!(!discard(frames(1024, 65)).await, "more");
+        let broken = StreamBody::new(stream::iter([Err::<Frame<Bytes>, _>("gone")]));
+        assert!(!discard(broken).await);
     }
 }

@@ -183,14 +183,17 @@ impl Gate {
             return metadata.answer(&head.method);
         }
         let mut record = self.record(&head.headers, peer);
-        let mut response = match self.answer(&head, body, &mut record).await {
+        let mut body = Some(body);
+        let mut response = match self.answer(&head, &mut body, &mut record).await {
             Ok(response) => response,
             Err(refusal) => {
                 self.note_refusal(&refusal, &mut record);
-                match respond::as_result(&refusal, &self.challenges) {
+                let mut response = match respond::as_result(&refusal, &self.challenges) {
                     Some(result) => answer(Answered::Served(result), Era::Modern, Accepts::of(&head.headers)),
                     None => respond::refused(&refusal, &self.challenges),
-                }
+                };
+                body::end_unread(&head, body, &refusal, &mut response).await;
+                response
             }
         };
         if let Some(page) = head.headers.get(ORIGIN).filter(|page| self.is_allowed_page(page)) {
@@ -202,7 +205,12 @@ impl Gate {
 
     /// The order of the checks is part of the security: nothing is read from a stranger before the
     /// cheap ones, and no body before the token.
-    async fn answer<B>(&self, head: &Parts, body: B, record: &mut Record<'_>) -> Result<Response<Body>, Refusal>
+    async fn answer<B>(
+        &self,
+        head: &Parts,
+        body: &mut Option<B>,
+        record: &mut Record<'_>,
+    ) -> Result<Response<Body>, Refusal>
     where
         B: http_body::Body<Data = Bytes> + Send,
         B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
@@ -258,7 +266,7 @@ impl Gate {
     async fn post<B>(
         &self,
         head: &Parts,
-        body: B,
+        body: &mut Option<B>,
         user: User,
         record: &mut Record<'_>,
     ) -> Result<Response<Body>, Refusal>
@@ -271,6 +279,7 @@ impl Gate {
         if !accepts.json && !accepts.events {
             return Err(Refusal::NotAcceptable { offered: "application/json or text/event-stream" });
         }
+        let body = body.take().ok_or(Refusal::BrokenBody)?;
         let body = body::read(&head.headers, body, &self.limits).await?;
         let message = Message::parse(&body).map_err(Refusal::Unparsable)?;
         let mirror = headers::mirror(&head.headers);

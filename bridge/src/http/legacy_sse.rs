@@ -61,7 +61,7 @@ impl Gate {
     pub(super) async fn take_message<B>(
         &self,
         head: &Parts,
-        body: B,
+        body: &mut Option<B>,
         user: User,
         record: &mut Record<'_>,
     ) -> Result<Response<Body>, Refusal>
@@ -72,6 +72,7 @@ impl Gate {
         body::check_type(&head.headers)?;
         // Before the body: whoever has no session has nothing to say here.
         let line = self.line(&head.uri, &user.verified).ok_or_else(gone)?;
+        let body = body.take().ok_or(Refusal::BrokenBody)?;
         let body = body::read(&head.headers, body, &self.limits).await?;
         let User { verified: caller, place, .. } = user;
         match Message::parse(&body).map_err(Refusal::Unparsable)? {

@@ -49,18 +49,25 @@ impl OAuth {
         let mut record = gate.record(&head.headers, peer);
         // Of a request to here only the path is worth a line: its parameters may be secrets.
         record.asks_path(head.uri.path());
+        let mut unread = Some(body);
         let answered = async {
             gate.check_host(&head)?;
             let _place = self.places.try_acquire().map_err(|_| Refusal::Overloaded)?;
+            let body = unread.take().ok_or(Refusal::BrokenBody)?;
             let body = body::read(&head.headers, body, &self.limits).await?;
             Ok(self.server.handle(&head, body, SystemTime::now()).await)
         };
-        let response = match answered.await {
+        let answered = answered.await;
+        let response = match answered {
             Ok(response) => {
                 record.allowed = !response.status().is_client_error() && !response.status().is_server_error();
                 response.map(|body| Either::Left(Full::new(body)))
             }
-            Err(refusal) => gate.refused(&refusal, &mut record),
+            Err(refusal) => {
+                let mut response = gate.refused(&refusal, &mut record);
+                body::end_unread(&head, unread, &refusal, &mut response).await;
+                response
+            }
         };
         record.status = Some(response.status());
         response
