@@ -134,11 +134,12 @@ impl Inner {
     async fn replace(&self, refusal: &Refusal, used: Option<&Secret<String>>) -> Granted {
         let challenge = Challenge::read(&refusal.challenges);
         let steps_up = refusal.status == StatusCode::FORBIDDEN;
-        if let Some(used) = used {
-            let other = if steps_up { self.newer(used).await } else { self.renewed(used).await };
-            if let Some(token) = other.map_err(|error| Unauthorized(error.to_string()))? {
-                return Ok(Grant { token, by_user: false });
-            }
+        let other = match used {
+            Some(used) if !steps_up => self.renewed(used).await,
+            used => self.newer(used).await,
+        };
+        if let Some(token) = other.map_err(|error| Unauthorized(error.to_string()))? {
+            return Ok(Grant { token, by_user: false });
         }
         if !refusal.may_ask {
             return Err(Unauthorized("the user is asked to sign in when the client next wants something".to_owned()));
@@ -166,15 +167,15 @@ impl Inner {
         }
     }
 
-    /// The token of now, if `used`, which opens too little, is an older one: the user may have consented
-    /// to more meanwhile.
-    async fn newer(&self, used: &Secret<String>) -> Result<Option<Secret<String>>, SessionError> {
-        let now = match self.session.record().await {
+    /// The token of now, if `used`, which opens too little or is none, is not that: the user may have signed
+    /// in or consented to more meanwhile.
+    async fn newer(&self, used: Option<&Secret<String>>) -> Result<Option<Secret<String>>, SessionError> {
+        let now = match self.session.latest().await {
             Ok(record) => record.and_then(|record| self.token_of(&record)),
             Err(SessionError::SignedOut { .. } | SessionError::SignInNeeded { .. }) => None,
             Err(error) => return Err(error),
         };
-        Ok(now.filter(|now| now.expose() != used.expose()))
+        Ok(now.filter(|now| used.is_none_or(|used| now.expose() != used.expose())))
     }
 
     fn asked_already(&self, scopes: &[String]) -> Unauthorized {

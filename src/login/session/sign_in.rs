@@ -24,8 +24,9 @@ impl Session {
     /// Has the user sign in, by `attempt`, which gets the sign-in so far; keeps and returns the new one.
     ///
     /// Of all tasks and processes one asks; the others wait, and take what it got, which may be less than
-    /// `attempt` would have asked for. If it failed while they waited, they fail as well. After a failure nobody asks for a while, unless
-    /// [`Session::ask_again`] says that the user wants it. An attempt that is dropped has failed.
+    /// `attempt` would have asked for. If it failed while they waited, they fail as well. After a failure
+    /// nobody asks for a while, unless [`Session::ask_again`] says that the user wants it. An attempt that is
+    /// dropped has failed.
     ///
     /// # Errors
     /// [`SignInError::Attempt`] is the attempt's own, everything else means that there was none.
@@ -74,6 +75,15 @@ impl Session {
                 Err(SignInError::Attempt(error))
             }
         }
+    }
+
+    /// The sign-in as it is kept now, also where another program has changed it this very moment.
+    ///
+    /// # Errors
+    /// As [`Session::token`].
+    pub async fn latest(&self) -> Result<Option<Arc<Record>>, SessionError> {
+        self.0.look_now().await?;
+        self.record().await
     }
 
     /// Counts the last sign-in as one that failed, for this `reason`: its token opens nothing.
