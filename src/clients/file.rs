@@ -317,7 +317,8 @@ mod lock {
                     held = Some(file);
                     Some(true)
                 }
-                // Sharing violation, or its deletion is under way. Without a right to the folder, the write will say so.
+                // Sharing violation, or its deletion is under way. Without a right to the folder, the write
+                // will say so.
                 Err(error) if matches!(error.raw_os_error(), Some(32 | 303)) => None,
                 Err(_) => Some(false),
             }

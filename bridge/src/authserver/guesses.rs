@@ -28,13 +28,14 @@ pub(super) struct Guesses {
     waiting: Arc<Semaphore>,
 }
 
-#[derive(Default)]
+#[derive(Debug, Default)]
 struct State {
     wrong: u32,
     not_before: Option<Instant>,
 }
 
 /// Somebody's turn to be compared. One that is dropped without a word counts as wrong.
+#[derive(Debug)]
 pub(super) struct Attempt {
     state: Arc<Mutex<State>>,
     is_told: bool,
@@ -124,18 +125,18 @@ mod tests {
     #[tokio::test]
     async fn one_is_compared_at_a_time_and_who_leaves_has_guessed() {
         let guesses = Guesses::new();
-        let first = guesses.try_begin().await.ok().expect("nobody has guessed");
+        let first = guesses.try_begin().await.expect("nobody has guessed");
         let mut second = Box::pin(guesses.try_begin());
         assert!(futures_util::poll!(second.as_mut()).is_pending());
         first.succeeded();
-        drop(second.await.ok().expect("its turn"));
+        drop(second.await.expect("its turn"));
         assert_eq!(guesses.state.locked().wrong, 1);
         for _ in 0..4 {
-            guesses.try_begin().await.ok().expect("free").failed();
+            guesses.try_begin().await.expect("free").failed();
         }
         assert!(guesses.try_begin().await.is_err());
         guesses.state.locked().not_before = None;
-        guesses.try_begin().await.ok().expect("later").succeeded();
+        guesses.try_begin().await.expect("later").succeeded();
         assert_eq!(guesses.state.locked().wrong, 0);
     }
 }

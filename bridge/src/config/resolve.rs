@@ -73,7 +73,7 @@ pub(super) fn resolve(r: &mut Resolver<'_>) -> Resolved {
 
 /// The authorization server has paths of its own, at the root of the public URL.
 fn embedded(r: &mut Resolver<'_>, public_url: Option<&str>, servers: &[Server]) {
-    let has_path = |url: &str| Url::parse(url).is_ok_and(|url| url.path().trim_end_matches('/') != "");
+    let has_path = |url: &str| Url::parse(url).is_ok_and(|url| !url.path().trim_end_matches('/').is_empty());
     if public_url.is_some_and(has_path) {
         let what = "the embedded authorization server needs a whole origin; leave the path out, and put it into `path`";
         r.problem(&s::PUBLIC_URL, what);

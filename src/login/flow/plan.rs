@@ -62,7 +62,8 @@ pub(crate) async fn plan<'a>(order: &SignIn<'a>) -> Result<Plan<'a>, DiscoveryEr
     })
 }
 
-/// The user's scopes, with those that the challenge wants more; without the user's the challenge's, else all that the server lists, else none; and those granted before.
+/// The user's scopes, with those that the challenge wants more; without the user's the challenge's, else all
+/// that the server lists, else none; and those granted before.
 fn choose(order: &SignIn<'_>, found: &Discovered, before: Option<&Record>) -> Vec<String> {
     let challenged = order.challenge.and_then(|challenge| challenge.scopes.as_deref()).unwrap_or_default();
     let steps_up = order.challenge.is_some_and(|challenge| challenge.asks_for_more());

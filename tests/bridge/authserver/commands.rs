@@ -114,3 +114,64 @@ fn a_first_start_without_a_terminal_puts_no_passphrase_into_a_log() {
     let request = super::world::form("/sign-in", &fields).header("Cookie", cookie);
     bridge.send(&request.header("Sec-Fetch-Site", "same-origin")).expect(303, "signed in");
 }
+
+/// At a terminal the first start shows the passphrase and the next steps, and later ones do not.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_first_start_in_a_terminal_shows_the_passphrase_once() {
+    use std::{
+        io::{BufRead as _, BufReader},
+        process::{Command, Stdio},
+    };
+
+    use crate::driver::Guard;
+
+    let scratch = Scratch::new();
+    let folder = scratch.path("state");
+    // `script` is the terminal; it ends with what runs there.
+    let start = || {
+        let bridge = env!("CARGO_BIN_EXE_mcp-bridge");
+        // Its process is the shell's, so that it can be ended.
+        let serve = format!("echo $$; exec '{bridge}' serve --listen 127.0.0.1:0 --state-dir '{}'", folder.display());
+        let mut command = Command::new("script");
+        command.args(["-qec", &serve, "/dev/null"]).stdin(Stdio::piped()).stdout(Stdio::piped());
+        Guard::spawn(command.env_clear().env("PATH", "/usr/bin:/bin"))
+    };
+    let mut first = start();
+    let mut said = Vec::new();
+    for line in BufReader::new(first.0.stdout.take().expect("piped")).lines().map_while(Result::ok) {
+        let is_last = line.contains("mcp-bridge doctor http");
+        said.push(line.trim_end().to_owned());
+        if is_last {
+            break;
+        }
+    }
+    let first_id = said.remove(0);
+    let text = said.join("\n");
+    let origin =
+        text.split("listening on ").nth(1).and_then(|rest| rest.split("/mcp").next()).expect("a URL").to_owned();
+    let passphrase = text.split("shown only now:").nth(1).and_then(|rest| rest.split_whitespace().next());
+    let passphrase = passphrase.expect("a passphrase").to_owned();
+    let shown = text.replace(&origin, "http://127.0.0.1:8808").replace(&passphrase, "aaaa-bbbb-cccc-dddd-eeee");
+    super::world::check_text("first_start", &shown);
+    let address = origin.strip_prefix("http://").expect("http").parse().expect("an address");
+    let page = crate::common::http::Request::get("/account").send(address).expect(200, "page");
+    let cookie = page.header("Set-Cookie").and_then(|set| set.split(';').next()).expect("a cookie").to_owned();
+    let fields = super::world::Parameters::new(&[("form", &hidden(&page, "form")), ("passphrase", &passphrase)]);
+    let request = super::world::form("/sign-in", &fields).header("Cookie", cookie);
+    request.header("Sec-Fetch-Site", "same-origin").send(address).expect(303, "signed in");
+    let end = |id: &str, mut terminal: Guard| {
+        let killed = Command::new("/bin/kill").args(["-TERM", id]).env_clear().status();
+        assert!(killed.expect("kill starts").success());
+        terminal.0.wait().expect("it ends");
+    };
+    end(&first_id, first);
+
+    let mut second = start();
+    let mut lines = BufReader::new(second.0.stdout.take().expect("piped")).lines().map_while(Result::ok);
+    let second_id = lines.next().expect("a line").trim_end().to_owned();
+    assert!(lines.next().expect("a line").contains("listening on"));
+    end(&second_id, second);
+    let rest: String = lines.collect();
+    assert!(!rest.contains("passphrase"), "{rest}");
+}

@@ -327,6 +327,15 @@ pub(super) fn numbers(page: &Response, name: &str) -> Vec<String> {
     parts.collect()
 }
 
+/// Compares `text` with the snapshot `name`.
+pub(super) fn check_text(name: &str, text: &str) {
+    let mut settings = insta::Settings::clone_current();
+    settings.set_snapshot_path("../../snapshots/bridge");
+    settings.set_prepend_module_to_snapshot(false);
+    settings.set_omit_expression(true);
+    settings.bind(|| insta::assert_snapshot!(name, text));
+}
+
 /// Every page says that it may not be framed, cached, or run anything.
 pub(super) fn check_page(page: &Response) {
     let policy = page.header("Content-Security-Policy").unwrap_or_else(|| panic!("no policy: {page:?}"));

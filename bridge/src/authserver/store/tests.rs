@@ -124,7 +124,8 @@ impl World {
 fn a_code_becomes_tokens_once_for_the_client_and_the_place_it_was_made_for() {
     let world = World::new();
     let code = world.code(at(0));
-    let wrong: [(fn(&mut CodeExchange<'_>), NotIssued); 6] = [
+    type Change = fn(&mut CodeExchange<'_>);
+    let wrong: [(Change, NotIssued); 6] = [
         (|exchange| exchange.client_id = "b", NotIssued::Invalid),
         (|exchange| exchange.redirect_uri = Some("https://c.example/cb2"), NotIssued::Invalid),
         (|exchange| exchange.redirect_uri = None, NotIssued::Invalid),
