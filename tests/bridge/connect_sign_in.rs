@@ -314,6 +314,28 @@ fn who_consents_to_less_is_not_asked_for_it_again_and_again() {
     connect.end();
 }
 
+/// Desktop clients kill what does not answer in time, and start it again at once.
+#[test]
+fn a_client_that_kills_connect_while_its_user_is_asked_opens_no_second_tab() {
+    let scene = Scene::new(Desktop::new(), &[]);
+    scene.server.consent_to(BOTH);
+    scene.desktop.go_away();
+    let mut connect = scene.connect();
+    connect.send(&initialize(1));
+    scene.desktop.wait_for_tabs(1);
+    // SIGKILL.
+    drop(connect);
+    for _ in 0..2 {
+        let mut again = scene.connect();
+        let answer = ask(&mut again, &initialize(1));
+        let text = error(&answer);
+        assert!(text.contains("was not brought to its end") && text.contains("mcp-bridge login"), "{text}");
+        again.end();
+    }
+    assert_eq!(scene.desktop.tabs().len(), 1);
+    scene.desktop.come_back();
+}
+
 #[test]
 fn doctor_signs_in_looks_and_leaves_no_token() {
     let scene = Scene::new(Desktop::new(), &[]);

@@ -156,8 +156,15 @@ impl AuthServer {
         metadata::is_at(path) || is_own_path(path)
     }
 
-    /// The longest body that is read of a request to it.
-    pub const MAX_BODY_BYTES: usize = 8 * 1024;
+    /// The longest body that is read of a request to `path`.
+    pub fn max_body_bytes(path: &str) -> usize {
+        match path {
+            // Anybody may register.
+            "/register" => 8 * 1024,
+            // The form of the sign-in page has the whole authorization request in it.
+            _ => 64 * 1024,
+        }
+    }
 
     /// Answers one request, whose host is known to be ours.
     pub async fn handle(self: &Arc<Self>, head: &Parts, body: Bytes, now: SystemTime) -> Response<Bytes> {

@@ -28,10 +28,9 @@ pub struct OAuth {
 }
 
 impl OAuth {
-    /// `server` behind `limits`, of which the body is shortened.
+    /// `server` behind `limits`; how long a body may be it says itself.
     pub fn new(server: Arc<AuthServer>, limits: &Limits) -> Self {
-        let limits = Limits { max_body_bytes: AuthServer::MAX_BODY_BYTES, ..limits.clone() };
-        Self { server, limits, places: Semaphore::new(AT_ONCE) }
+        Self { server, limits: limits.clone(), places: Semaphore::new(AT_ONCE) }
     }
 
     /// Whether requests to `path` are for the authorization server.
@@ -52,9 +51,12 @@ impl OAuth {
         let mut unread = Some(body);
         let answered = async {
             gate.check_host(&head)?;
-            let _place = self.places.try_acquire().map_err(|_| Refusal::Overloaded)?;
             let body = unread.take().ok_or(Refusal::BrokenBody)?;
-            let body = body::read(&head.headers, body, &self.limits).await?;
+            let max_body_bytes = AuthServer::max_body_bytes(head.uri.path());
+            let limits = Limits { max_body_bytes, ..self.limits.clone() };
+            let body = body::read(&head.headers, body, &limits).await?;
+            // After the body: whoever sends it slowly takes nobody's place.
+            let _place = self.places.try_acquire().map_err(|_| Refusal::Overloaded)?;
             Ok(self.server.handle(&head, body, SystemTime::now()).await)
         };
         let answered = answered.await;

@@ -83,6 +83,8 @@ struct State {
     store_failed: Option<(SystemTime, Arc<StoreError>)>,
     /// The last attempt to sign in of this process, if it failed.
     failed: Option<Attempt>,
+    /// Whether the user wants to be asked, whatever becomes of others' attempts.
+    insists: bool,
 }
 
 #[derive(Clone, Default)]

@@ -1,6 +1,10 @@
 //! Asking the user to sign in: one at a time, and not again and again.
 
-use std::{fmt, sync::Arc, time::Duration};
+use std::{
+    fmt, mem,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use tokio::time;
 
@@ -40,7 +44,8 @@ impl Session {
             inner.look_now().await?;
         }
         let known = inner.state().signed_in.clone();
-        let failed = inner.may_ask().await?;
+        let insists = mem::take(&mut inner.state().insists);
+        let failed = inner.may_ask(insists).await?;
         let busy = |_| SessionError::from(Arc::new(StoreError::Contended("waiting for this user to sign in")));
         let _here = time::timeout(PATIENCE, inner.asking.lock()).await.map_err(busy)?;
         let _alone = inner.lock(Purpose::SignIn, PATIENCE).await.map_err(SessionError::from)?;
@@ -55,12 +60,14 @@ impl Session {
         {
             return Ok(Arc::clone(&current.record));
         }
-        let failed_since = inner.last_failure().await?;
-        if let Some(failure) = failed_since.filter(|failure| Some(&failure.id) != failed.as_ref()) {
+        // Also one that is still said to be under way: nobody is at it any more.
+        let has_failed = |failure: &Attempt| Some(&failure.id) != failed.as_ref();
+        let failed_since = inner.last_failure().await?.filter(has_failed);
+        if let Some(failure) = failed_since.filter(|_| !insists) {
             return Err(inner.pending(failure.reason).into());
         }
 
-        let mut unanswered = Unanswered(Some(inner));
+        let mut unanswered = Unanswered(Some((inner, inner.begin().await)));
         let outcome = attempt(current.map(|current| Record::clone(&current.record))).await;
         unanswered.0 = None;
         match outcome {
@@ -98,15 +105,33 @@ impl Session {
     /// # Errors
     /// When what other processes left could not be removed.
     pub async fn ask_again(&self) -> Result<(), SessionError> {
-        self.0.state().failed = None;
+        {
+            let mut state = self.0.state();
+            (state.failed, state.insists) = (None, true);
+        }
+        // One that is going on is waited for, and known by that.
+        if self.0.last_failure().await?.is_none_or(|attempt| attempt.is_under_way) {
+            return Ok(());
+        }
         Ok(self.0.with_store(|store, slot| store.note_attempt(slot, None)).await?)
     }
 }
 
 impl Inner {
     /// The id of the last failure, if it is old enough for another attempt.
-    async fn may_ask(self: &Arc<Self>) -> Result<Option<String>, SessionError> {
-        let Some(failure) = self.last_failure().await? else { return Ok(None) };
+    async fn may_ask(self: &Arc<Self>, insists: bool) -> Result<Option<String>, SessionError> {
+        let Some(mut failure) = self.last_failure().await? else { return Ok(None) };
+        if failure.is_under_way {
+            if insists || self.is_being_asked().await? {
+                // Who is at it will say what came of it.
+                return Ok(None);
+            }
+            // It may have come to its end just now.
+            match self.last_failure().await? {
+                Some(latest) => failure = latest,
+                None => return Ok(None),
+            }
+        }
         let is_own = self.state().failed.as_ref().is_some_and(|own| own.id == failure.id);
         let cooling = if is_own { COOLING } else { COOLING_OF_OTHERS };
         if failure.at.is_some_and(|at| is_within(at, self.now(), cooling)) {
@@ -117,8 +142,34 @@ impl Inner {
 
     async fn last_failure(self: &Arc<Self>) -> Result<Option<Attempt>, SessionError> {
         let kept = self.with_store(|store, slot| store.failed_attempt(slot)).await?;
-        // Where it could not be kept, this process still knows its own.
-        Ok(kept.or_else(|| self.state().failed.clone()))
+        let own = self.state().failed.clone();
+        Ok(match (kept, own) {
+            // Of its own one this process knows more than it has told.
+            (Some(kept), Some(own)) if kept.id == own.id => Some(own),
+            // Where it could not be kept, this process still knows its own.
+            (kept, own) => kept.or(own),
+        })
+    }
+
+    /// Whether some process asks the user at this moment.
+    async fn is_being_asked(self: &Arc<Self>) -> Result<bool, SessionError> {
+        let lock = self.with_store(|store, slot| store.lock(slot, Purpose::SignIn, Instant::now()).map(drop)).await;
+        match lock {
+            Ok(()) => Ok(false),
+            Err(error) if matches!(*error, StoreError::Contended(_)) => Ok(true),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Tells everybody that the user is asked; should this process be killed meanwhile, that is what it
+    /// leaves.
+    async fn begin(self: &Arc<Self>) -> Attempt {
+        let attempt = Attempt::under_way(self.now());
+        let noted = attempt.clone();
+        if let Err(error) = self.with_store(move |store, slot| store.note_attempt(slot, Some(&noted))).await {
+            tracing::warn!(%error, "other programs do not know that the user is asked to sign in");
+        }
+        attempt
     }
 
     fn pending(&self, reason: String) -> SessionError {
@@ -153,12 +204,15 @@ impl Inner {
 
 /// An attempt that has not come to its end. Its caller may leave, and ask again at once: to open
 /// another tab for each of them would be a flood.
-struct Unanswered<'a>(Option<&'a Arc<Inner>>);
+struct Unanswered<'a>(Option<(&'a Arc<Inner>, Attempt)>);
 
 impl Drop for Unanswered<'_> {
     fn drop(&mut self) {
-        if let Some(inner) = self.0 {
-            inner.fail("whoever asked for it did not wait for its end");
+        if let Some((inner, mut attempt)) = self.0.take() {
+            // Known to other processes as under way, with nobody at it.
+            "the last sign-in failed: whoever asked for it did not wait for its end".clone_into(&mut attempt.reason);
+            attempt.is_under_way = false;
+            inner.state().failed = Some(attempt);
         }
     }
 }

@@ -579,6 +579,84 @@ async fn a_client_that_gives_up_and_retries_opens_no_second_tab() {
     assert_eq!(tabs.load(Ordering::SeqCst), 0);
 }
 
+/// Another program that asks the user, as far as everybody else can see.
+struct Asking {
+    store: Store,
+    lock: Guard,
+}
+
+impl Asking {
+    fn begin(world: &World) -> Self {
+        let store = world.store();
+        let lock = store.lock(&slot("a"), Purpose::SignIn, Instant::now()).expect("free");
+        store.note_attempt(&slot("a"), Some(&Attempt::under_way(at(world.now())))).expect("noted");
+        Self { store, lock }
+    }
+
+    fn end(self, failed: Option<&Attempt>) {
+        self.store.note_attempt(&slot("a"), failed).expect("noted");
+        drop(self.lock);
+    }
+
+    fn is_killed(self) {
+        drop(self.lock);
+    }
+}
+
+#[tokio::test]
+async fn a_program_that_is_killed_while_the_user_is_asked_and_started_again_opens_no_second_tab() {
+    let world = World::new();
+    Asking::begin(&world).is_killed();
+    let tabs = AtomicUsize::new(0);
+    let error = ask(&world.session(), &tabs, Ok("x")).await.expect_err("it waits");
+    assert!(error.contains("was not brought to its end") && error.contains("program login"), "{error}");
+    assert_eq!(tabs.load(Ordering::SeqCst), 0);
+    // Unless its user says so, or after a while.
+    let session = world.session();
+    session.ask_again().await.expect("noted");
+    assert_eq!(ask(&session, &tabs, Ok("x")).await.as_deref(), Ok("x"));
+    Asking::begin(&world).is_killed();
+    world.pass(60);
+    assert_eq!(ask(&world.session(), &tabs, Ok("y")).await.as_deref(), Ok("y"));
+    assert_eq!(tabs.load(Ordering::SeqCst), 2);
+}
+
+#[tokio::test]
+async fn who_waits_for_another_programs_sign_in_takes_what_comes_of_it_or_asks_if_the_user_said_so() {
+    let ask_meanwhile = async |insists: bool, end: fn(&World, Asking)| {
+        let world = World::new();
+        let asking = Asking::begin(&world);
+        let (session, tabs) = (world.session(), Arc::new(AtomicUsize::new(0)));
+        if insists {
+            session.ask_again().await.expect("noted");
+        }
+        let waiting = {
+            let tabs = Arc::clone(&tabs);
+            tokio::spawn(async move { ask(&session, &tabs, Ok("own")).await })
+        };
+        // Long enough to find the lock held; if it is not, the outcome is the same.
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        assert!(!waiting.is_finished());
+        end(&world, asking);
+        (waiting.await.expect("no panic"), tabs.load(Ordering::SeqCst))
+    };
+    let succeed = |world: &World, asking: Asking| {
+        world.sign_in("theirs", Some(3600));
+        asking.end(None);
+    };
+    let fail = |world: &World, asking: Asking| {
+        asking.end(Some(&Attempt::failed(at(world.now()), "the last sign-in failed: denied".to_owned())));
+    };
+    for insists in [false, true] {
+        assert_eq!(ask_meanwhile(insists, succeed).await, (Ok("theirs".to_owned()), 0));
+    }
+    let (denied, tabs) = ask_meanwhile(false, fail).await;
+    assert!(denied.expect_err("they were denied").contains("denied") && tabs == 0);
+    assert_eq!(ask_meanwhile(true, fail).await, (Ok("own".to_owned()), 1));
+    let (killed, tabs) = ask_meanwhile(false, |_, asking| asking.is_killed()).await;
+    assert!(killed.expect_err("they were killed").contains("not brought to its end") && tabs == 0);
+}
+
 #[tokio::test]
 async fn a_step_up_starts_from_the_sign_in_so_far_and_replaces_it() {
     let world = World::new();

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{error::StoreError, folder::Folder, wire::seconds};
 
-/// A failed attempt to sign in; holds no secret.
+/// A failed attempt to sign in, or one that is going on; holds no secret.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Attempt {
     /// When it failed.
@@ -20,13 +20,23 @@ pub struct Attempt {
     pub reason: String,
     /// Tells it from others.
     pub id: String,
+    /// Whether it is going on, as far as anybody has said: with the lock for signing in free, whoever made
+    /// it was killed.
+    #[serde(default)]
+    pub is_under_way: bool,
 }
 
 impl Attempt {
     /// An attempt that failed now.
     #[must_use]
     pub fn failed(at: SystemTime, reason: String) -> Self {
-        Self { at: Some(at), reason, id: super::index::random() }
+        Self { at: Some(at), reason, id: super::index::random(), is_under_way: false }
+    }
+
+    /// An attempt that begins now, and counts as failed if nothing else is ever said of it.
+    #[must_use]
+    pub fn under_way(at: SystemTime) -> Self {
+        Self { is_under_way: true, ..Self::failed(at, "the last sign-in was not brought to its end".to_owned()) }
     }
 }
 

@@ -114,6 +114,27 @@ fn wrong_requests_are_shown_with_a_way_back_to_the_client() {
     browser.post("/authorize", &good).expect(405, "only GET asks");
 }
 
+/// The longest state that is taken still fits through the form of the sign-in page.
+#[test]
+fn a_long_state_comes_back_whole() {
+    let state = State::new();
+    let server = state.serve();
+    let client = server.client();
+    let long = "ä€/ ".repeat(512);
+    assert_eq!(long.len(), 3584);
+    let request = server.request(&client).with("state", &long);
+    let mut browser = Browser::new(&server);
+    let page = browser.authorize(&request).expect(200, "the page to sign in");
+    let answer = browser.submit_passphrase(&page, super::world::PASSPHRASE).expect(303, "signed in");
+    let next = answer.header("Location").expect("a place").to_owned();
+    let page = browser.get(&next).expect(200, "the page that asks");
+    let answer = browser.decide(&page, &["op:add"], "allow").expect(303, "consent");
+    let parameters = super::world::answer_parameters(&answer);
+    assert_eq!(parameters[1], ("state".to_owned(), long));
+    let longer = browser.authorize(&request.with("state", &"x".repeat(4097)));
+    assert!(longer.status == 400 && !longer.text().contains(&"x".repeat(4097)), "{longer:?}");
+}
+
 /// Attack 21.
 #[test]
 fn issuer_and_resource_do_not_come_from_headers() {

@@ -12,8 +12,8 @@ use super::StoreError;
 
 /// The file's name in the folder for state.
 const FILE: &str = "authserver.db";
-/// How long a writer waits for another process's.
-pub(super) const PATIENCE: Duration = Duration::from_secs(5);
+/// How long a writer waits for another process, whose changes take milliseconds.
+pub(super) const PATIENCE: Duration = Duration::from_secs(2);
 
 /// Each brings the layout from its own number to the next.
 const MIGRATIONS: [&str; 1] = [include_str!("schema.sql")];
