@@ -199,9 +199,6 @@ fn warn_about_unused(r: &mut Resolver<'_>, mode: Mode) {
     if mode != Mode::Embedded {
         // The folder for state is also what `connect` uses, so it may be in the environment for that.
         unused.extend([&s::APPROVE, &s::REGISTRATION, &s::REDIRECT_SCHEME]);
-        if !r.raw.scopes.is_empty() {
-            r.warnings.push(format!("[scopes] is not used, because {why}"));
-        }
     }
     for setting in unused {
         if let Some(written) = r.raw.written(setting) {

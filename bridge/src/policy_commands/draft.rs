@@ -41,7 +41,19 @@ pub(super) fn draft(flags: &Flags, offer: &Offer) -> String {
     tools(&mut file, &offer.tools, &mut names);
     prompts(&mut file, &offer.prompts, &mut names);
     resources(&mut file, offer, &mut names);
+    words(&mut file, &names);
     file
+}
+
+/// What users are asked in so many words, where the bridge signs them in itself.
+fn words(file: &mut String, names: &Names) {
+    if names.words.is_empty() {
+        return;
+    }
+    file.push_str("\n# What your users read when they are asked, if this bridge signs them in itself.\n[scopes]\n");
+    for (scope, text) in &names.words {
+        line(file, &format!("{} = {}", toml_key(scope), toml(text)));
+    }
 }
 
 fn write_setting(file: &mut String, setting: &Setting, texts: &[String]) {
@@ -70,6 +82,7 @@ fn tools(file: &mut String, tools: &[Tool], names: &mut Names) {
             (false, false) => "",
         };
         rule(file, &about(hints, &tool.about), "tool", &tool.name, scope);
+        names.describe(scope, &tool.about, &format!("Use the tool {}", tool.name));
         example(file, tool, names);
     }
     denied(file, "tool", &unnamed);
@@ -96,6 +109,7 @@ fn prompts(file: &mut String, prompts: &[Entry], names: &mut Names) {
     let scopes = names.give("prompt", prompts.iter().map(|prompt| prompt.id.as_str()));
     for (prompt, scope) in prompts.iter().zip(&scopes) {
         rule(file, &about("", &prompt.about), "prompt", &prompt.id, scope);
+        names.describe(scope, &prompt.about, &format!("Use the prompt {}", prompt.id));
     }
     denied(file, "prompt", &unnamed);
 }
@@ -109,6 +123,7 @@ fn resources(file: &mut String, offer: &Offer, names: &mut Names) {
     let scopes = names.give("resource", groups.iter().map(|group| group.name.as_str()));
     for (group, scope) in groups.iter().zip(&scopes) {
         rule(file, &group.about, "resource", &group.pattern, scope);
+        names.describe(scope, &About::default(), &format!("Read {}", group.pattern));
     }
     let alone = |entry: &&Entry| !groups.iter().any(|group| pattern_matches(&group.pattern, &entry.id));
     let unnamed: Vec<&str> = offer.resources.iter().filter(alone).map(|entry| entry.id.as_str()).collect();

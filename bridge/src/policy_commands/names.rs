@@ -2,6 +2,9 @@
 
 use std::collections::{HashMap, HashSet};
 
+use super::words::remark;
+use crate::offer::About;
+
 /// Longest name within a scope, in characters; all scopes of a user stand in one header.
 const NAME_MAX: usize = 64;
 
@@ -11,6 +14,8 @@ pub(super) struct Names {
     taken: HashSet<String>,
     /// The number that was tried last, by scope.
     last: HashMap<String, usize>,
+    /// What scopes let somebody do, in the order in which they were described.
+    pub(super) words: Vec<(String, String)>,
 }
 
 impl Names {
@@ -29,6 +34,13 @@ impl Names {
             given.unwrap_or_else(|| self.free(format!("{kind}:{fit}")))
         };
         given.into_iter().zip(&names).map(numbered).collect()
+    }
+
+    /// Says what `scope` lets somebody do: by the title, the description, or else `otherwise`.
+    pub(super) fn describe(&mut self, scope: &str, about: &About, otherwise: &str) {
+        let said = [about.title.as_deref(), about.description.as_deref(), Some(otherwise)];
+        let said = said.into_iter().flatten().map(remark).find(|text| !text.is_empty());
+        self.words.extend(said.map(|words| (scope.to_owned(), words)));
     }
 
     fn free(&mut self, scope: String) -> String {
