@@ -315,7 +315,11 @@ connect and login take the secret of --client-id from MCP_BRIDGE_CLIENT_SECRET, 
 MCP_BRIDGE_CLIENT_SECRET_FILE names, and proxies from HTTPS_PROXY, HTTP_PROXY and NO_PROXY. What they
 remember is in MCP_BRIDGE_STATE_DIR, or else in the platform's folder for state.";
 
-const EXAMPLES: &str = "  Try it on this machine, without authorization:
+const EXAMPLES: &str = "  Serve the calculator, or a command, to its owner; the bridge signs its users in by itself:
+    mcp-bridge serve
+    mcp-bridge serve --public-url https://NAME.ngrok.app -- npx -y @modelcontextprotocol/server-everything
+
+  Try it on this machine, without authorization:
     mcp-bridge serve --auth none
     mcp-bridge serve --auth none -- npx -y @modelcontextprotocol/server-everything
 

@@ -598,7 +598,7 @@ impl Asking {
         drop(self.lock);
     }
 
-    fn is_killed(self) {
+    fn die(self) {
         drop(self.lock);
     }
 }
@@ -606,7 +606,7 @@ impl Asking {
 #[tokio::test]
 async fn a_program_that_is_killed_while_the_user_is_asked_and_started_again_opens_no_second_tab() {
     let world = World::new();
-    Asking::begin(&world).is_killed();
+    Asking::begin(&world).die();
     let tabs = AtomicUsize::new(0);
     let error = ask(&world.session(), &tabs, Ok("x")).await.expect_err("it waits");
     assert!(error.contains("was not brought to its end") && error.contains("program login"), "{error}");
@@ -615,7 +615,7 @@ async fn a_program_that_is_killed_while_the_user_is_asked_and_started_again_open
     let session = world.session();
     session.ask_again().await.expect("noted");
     assert_eq!(ask(&session, &tabs, Ok("x")).await.as_deref(), Ok("x"));
-    Asking::begin(&world).is_killed();
+    Asking::begin(&world).die();
     world.pass(60);
     assert_eq!(ask(&world.session(), &tabs, Ok("y")).await.as_deref(), Ok("y"));
     assert_eq!(tabs.load(Ordering::SeqCst), 2);
@@ -653,7 +653,7 @@ async fn who_waits_for_another_programs_sign_in_takes_what_comes_of_it_or_asks_i
     let (denied, tabs) = ask_meanwhile(false, fail).await;
     assert!(denied.expect_err("they were denied").contains("denied") && tabs == 0);
     assert_eq!(ask_meanwhile(true, fail).await, (Ok("own".to_owned()), 1));
-    let (killed, tabs) = ask_meanwhile(false, |_, asking| asking.is_killed()).await;
+    let (killed, tabs) = ask_meanwhile(false, |_, asking| asking.die()).await;
     assert!(killed.expect_err("they were killed").contains("not brought to its end") && tabs == 0);
 }
 
