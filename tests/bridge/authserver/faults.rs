@@ -1,16 +1,8 @@
 //! What the authorization server keeps when everything else goes wrong.
 
-use std::{
-    fs,
-    sync::{
-        Mutex,
-        atomic::{AtomicBool, Ordering},
-    },
-    thread,
-    time::Duration,
-};
+use std::{fs, sync::Mutex, thread, time::Duration};
 
-use super::world::{Browser, State, Tokens};
+use super::world::{Browser, Server, State, Tokens};
 use crate::common::bridge::CommandLine;
 
 /// Attack 20.
@@ -86,63 +78,107 @@ fn a_restart_in_the_middle_loses_nothing() {
     browser.code(&second.request(&client), &["op:add"]);
 }
 
-/// Kills the bridge at random moments while clients exchange codes and refresh. What was acknowledged is
-/// kept; what was not issued is not accepted.
-#[test]
-fn a_kill_at_any_moment_loses_no_grant_that_was_acknowledged() {
+/// What a client or a browser was told before the kill.
+enum Acknowledged {
+    /// It is signed in.
+    Cookie(String),
+    /// This client has this refresh token.
+    RefreshToken(String, String),
+}
+
+impl Acknowledged {
+    /// After the kill it has to be so still.
+    fn check(&self, server: &Server<'_>) {
+        match self {
+            Self::Cookie(cookie) => {
+                let mut browser = Browser::new(server);
+                browser.cookie = Some(cookie.clone());
+                let page = browser.get("/account").expect(200, "account");
+                assert!(page.text().contains("Your account"), "an acknowledged sign-in survives");
+            }
+            Self::RefreshToken(client, token) => {
+                let answer = server.token(&server.refresh(client, token));
+                Tokens::of(answer.expect(200, "an acknowledged refresh token survives"));
+            }
+        }
+    }
+}
+
+/// Kills the bridge a hundred times, at moments that differ from round to round, while `work` goes on
+/// that says what it was told; and looks each time whether that still holds.
+fn killed_a_hundred_times(begin: Duration, work: impl Fn(&Server<'_>, &dyn Fn(Acknowledged)) + Sync) {
     const ROUNDS: u64 = 100;
     let state = State::new();
-    let mut known: Option<(String, Tokens)> = None;
-    let mut completed = 0;
+    let port = {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+        listener.local_addr().expect("bound").port()
+    };
+    // A browser's cookie is for one port.
+    let listen = format!("127.0.0.1:{port}");
+    let start = || state.serve_with(|line| line.flag("--log-level", "warn").flag("--listen", &listen));
+    let mut known: Option<Acknowledged> = None;
+    let mut told = 0;
     for round in 0..ROUNDS {
-        let server = state.serve_with(|line| line.flag("--log-level", "warn").flag("--request-timeout", "5s"));
-        if let Some((client, tokens)) = known.take() {
-            // Its last token was acknowledged before the kill.
-            let renewed = server.token(&server.refresh(&client, &tokens.refresh));
-            Tokens::of(renewed.expect(200, "an acknowledged refresh token survives"));
+        let server = start();
+        if let Some(known) = known.take() {
+            known.check(&server);
         }
-        let client = server.client();
-        let acknowledged = Mutex::new(None);
-        let stop = AtomicBool::new(false);
+        let last = Mutex::new(None);
         let pid = server.bridge.id().to_string();
         thread::scope(|scope| {
             scope.spawn(|| {
-                let work = || {
-                    let mut tokens = server.grant(&client, &["op:add"]);
-                    loop {
-                        if stop.load(Ordering::SeqCst) {
-                            return;
-                        }
-                        let next = Tokens::of(server.token(&server.refresh(&client, &tokens.refresh)));
-                        // Known only once the answer was read as a whole.
-                        tokens = next;
-                        let copy = Tokens {
-                            access: tokens.access.clone(),
-                            refresh: tokens.refresh.clone(),
-                            scope: String::new(),
-                        };
-                        *acknowledged.lock().expect("no panic") = Some(copy);
-                    }
-                };
-                // The kill breaks it off.
-                let _ = std::panic::catch_unwind(std::panic::AssertUnwindSafe(work));
+                // The kill breaks it off, at whatever it is about.
+                let tell = |acknowledged| *last.lock().expect("no panic") = Some(acknowledged);
+                let _ = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| work(&server, &tell)));
             });
-            // A moment that differs from round to round, over the whole of what the client does.
-            thread::sleep(Duration::from_micros(60_000 + (round * 7_919) % 120_000));
+            thread::sleep(begin + Duration::from_micros((round * 7_919) % 150_000));
             let killed = std::process::Command::new("/bin/kill").args(["-9", &pid]).env_clear().status();
             assert!(killed.expect("kill starts").success());
-            stop.store(true, Ordering::SeqCst);
         });
-        let last = acknowledged.into_inner().expect("no panic");
-        if let Some(tokens) = last {
-            completed += 1;
-            known = Some((client, tokens));
-        }
+        known = last.into_inner().expect("no panic");
+        told += usize::from(known.is_some());
     }
-    assert!(completed > ROUNDS / 4, "most kills came while tokens were renewed: {completed}");
-    let server = state.serve();
+    assert!(told > 25, "many kills came after something was told: {told}");
+    let server = start();
     let never_issued = format!("mcpb_at_{}", "A".repeat(43));
     assert_eq!(server.call("add", &never_issued), 401);
+}
+
+#[test]
+fn a_kill_at_any_moment_of_signing_in_loses_no_sign_in_that_was_acknowledged() {
+    killed_a_hundred_times(Duration::from_millis(30), |server, tell| {
+        loop {
+            let mut browser = Browser::new(server);
+            browser.sign_in();
+            tell(Acknowledged::Cookie(browser.cookie.clone().expect("signed in")));
+        }
+    });
+}
+
+#[test]
+fn a_kill_at_any_moment_of_an_exchange_loses_no_grant_that_was_acknowledged() {
+    killed_a_hundred_times(Duration::from_millis(120), |server, tell| {
+        let client = server.client();
+        let mut browser = Browser::new(server);
+        browser.sign_in();
+        loop {
+            let code = browser.code(&server.request(&client), &["op:add"]);
+            let tokens = Tokens::of(server.token(&server.exchange(&client, &code)));
+            tell(Acknowledged::RefreshToken(client.clone(), tokens.refresh));
+        }
+    });
+}
+
+#[test]
+fn a_kill_at_any_moment_of_a_rotation_loses_no_grant_that_was_acknowledged() {
+    killed_a_hundred_times(Duration::from_millis(120), |server, tell| {
+        let client = server.client();
+        let mut tokens = server.grant(&client, &["op:add"]);
+        loop {
+            tokens = Tokens::of(server.token(&server.refresh(&client, &tokens.refresh)));
+            tell(Acknowledged::RefreshToken(client.clone(), tokens.refresh.clone()));
+        }
+    });
 }
 
 #[test]
