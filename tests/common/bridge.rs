@@ -24,6 +24,8 @@ pub(crate) struct CommandLine {
     /// What follows `--`.
     rest: Vec<String>,
     environment: Vec<(String, String)>,
+    /// A folder that is on a disk of its own, and the disk's options.
+    disk: Option<(PathBuf, &'static str)>,
 }
 
 impl CommandLine {
@@ -76,8 +78,27 @@ impl CommandLine {
             .env("MCP_BRIDGE_INTROSPECTION_CLIENT_SECRET", CLIENT_SECRET)
     }
 
+    /// Puts `folder`, with what is in it, on a disk of its own that only this process sees: of 1 MiB, and
+    /// mounted anew with `options` before the program starts. [`Bridge::disk`] is the way to it.
+    pub(crate) fn disk(mut self, folder: PathBuf, options: &'static str) -> Self {
+        self.disk = Some((folder, options));
+        self
+    }
+
     pub(crate) fn command(&self) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_mcp-bridge"));
+        let program = env!("CARGO_BIN_EXE_mcp-bridge");
+        let mut command = match &self.disk {
+            None => Command::new(program),
+            Some((folder, options)) => {
+                const MOUNT: &str = "set -e; copy=$(mktemp -d); cp -a \"$1/.\" \"$copy\"
+                    mount -t tmpfs -o size=1m,mode=700 none \"$1\"; cp -a \"$copy/.\" \"$1\"; rm -rf \"$copy\"
+                    mount -o \"remount,$2\" \"$1\"; shift 2; exec \"$@\"";
+                let mut command = Command::new("/usr/bin/unshare");
+                command.args(namespaces()).args(["--", "/bin/sh", "-c", MOUNT, "sh"]);
+                command.arg(folder).args([*options, program]);
+                command
+            }
+        };
         command.args(&self.arguments);
         if !self.rest.is_empty() {
             command.arg("--").args(&self.rest);
@@ -109,6 +130,12 @@ impl CommandLine {
         let join = |reader: std::thread::JoinHandle<Vec<u8>>| reader.join().expect("a reading thread");
         Output { status, stdout: join(stdout), stderr: join(stderr) }
     }
+}
+
+/// Flags of unshare for mounts of one's own; whoever is not root needs to be it there.
+fn namespaces() -> &'static [&'static str] {
+    let is_root = std::fs::metadata("/proc/self").is_ok_and(|own| std::os::unix::fs::MetadataExt::uid(&own) == 0);
+    if is_root { &["--mount"] } else { &["--mount", "--user", "--map-root-user"] }
 }
 
 fn read_all(stream: Option<impl Read + Send + 'static>) -> std::thread::JoinHandle<Vec<u8>> {
@@ -195,6 +222,11 @@ impl Bridge {
     /// Its process id.
     pub(crate) fn id(&self) -> u32 {
         self.child.id()
+    }
+
+    /// What this process sees at `path`, where that is on a disk of its own.
+    pub(crate) fn disk(&self, path: &std::path::Path) -> PathBuf {
+        PathBuf::from(format!("/proc/{}/root{}", self.id(), path.display()))
     }
 
     fn announced(&self, name: &str) -> &str {

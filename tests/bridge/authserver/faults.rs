@@ -198,6 +198,52 @@ fn a_locked_state_is_503_and_nothing_is_lost() {
     server.token(&refresh).expect(200, "nothing was used up");
 }
 
+#[cfg(target_os = "linux")]
+#[test]
+fn a_full_disk_is_503_and_nothing_is_lost() {
+    use std::io::Write as _;
+    let state = State::new();
+    let server = state.serve_with(|line| line.disk(state.folder(), "rw"));
+    let client = server.client();
+    let tokens = server.grant(&client, &["op:add"]);
+    let mut browser = Browser::new(&server);
+    browser.sign_in();
+    let code = browser.code(&server.request(&client), &["op:add"]);
+    let (exchange, refresh) = (server.exchange(&client, &code), server.refresh(&client, &tokens.refresh));
+    let filler = server.bridge.disk(&state.folder().join("filler"));
+    let mut file = fs::File::create(&filler).expect("a file");
+    // To the last byte.
+    while file.write(&[0; 512]).is_ok_and(|written| written > 0) {}
+    drop(file);
+    assert_eq!(server.call("add", &tokens.access), 200, "who only looks is not in the way");
+    assert_eq!(server.call("add", "mcpb_at_unknown"), 401);
+    for parameters in [&exchange, &refresh] {
+        let answer = server.token(parameters).expect(503, "it cannot be written");
+        assert_eq!(answer.json()["error"], "temporarily_unavailable");
+        assert!(answer.header("Retry-After").is_some());
+    }
+    let metadata = serde_json::json!({ "redirect_uris": ["http://127.0.0.1/cb"] });
+    server.register(&metadata).expect(503, "registration");
+    let page = browser.authorize(&server.request(&client)).expect(503, "a page says so");
+    assert!(page.text().contains("<h1"), "{}", page.text());
+    server.bridge.wait_for_event("that says why", |event| event.to_string().contains("no space left"));
+    fs::remove_file(&filler).expect("ours");
+    for parameters in [&exchange, &refresh] {
+        server.token(parameters).expect(200, "nothing was used up");
+    }
+    server.register(&metadata).expect(201, "registration");
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_read_only_state_ends_the_start_with_a_reason() {
+    let state = State::new();
+    let output = state.line().disk(state.folder(), "ro").run();
+    let text = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{text}");
+    assert!(text.contains("read-only"), "{text}");
+}
+
 /// Another process that holds the state.
 struct Lock(std::process::Child);
 

@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use rusqlite::{Connection, OpenFlags};
+use rusqlite::{Connection, ErrorCode, OpenFlags};
 
 use super::StoreError;
 
@@ -31,12 +31,11 @@ pub(super) fn connect(folder: &Path, patience: Duration) -> Result<(Connection, 
     for suffix in ["", "-wal", "-shm"] {
         check_private(&folder.join(format!("{FILE}{suffix}")), "chmod 600 it")?;
     }
-    let damaged = |error| match error {
-        StoreError::Other(_) => StoreError::Damaged { path: path.clone() },
-        known => known,
+    let damaged = |error: rusqlite::Error| match error.sqlite_error_code() {
+        Some(ErrorCode::NotADatabase | ErrorCode::DatabaseCorrupt) => StoreError::Damaged { path: path.clone() },
+        _ => error.into(),
     };
-    let mut connection = open(&path, patience).map_err(damaged)?;
-    let damaged = |error: rusqlite::Error| damaged(error.into());
+    let mut connection = connection(&path, patience).map_err(damaged)?;
     let layout: u32 = connection.query_row("PRAGMA user_version", [], |row| row.get(0)).map_err(damaged)?;
     if layout > known() {
         return Err(StoreError::Newer { path, found: layout, known: known() });
@@ -57,6 +56,10 @@ pub(super) fn exists(folder: &Path) -> bool {
 
 /// A connection to the file that [`connect`] has made.
 pub(super) fn open(path: &Path, patience: Duration) -> Result<Connection, StoreError> {
+    Ok(connection(path, patience)?)
+}
+
+fn connection(path: &Path, patience: Duration) -> rusqlite::Result<Connection> {
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let connection = Connection::open_with_flags(path, flags)?;
     connection.busy_timeout(patience)?;
