@@ -51,6 +51,9 @@ pub enum RefreshError {
     /// The authorization server does not accept the refresh token (RFC 6749 §5.2, `invalid_grant`).
     #[error("the authorization server has refused to renew it: {0}")]
     Rejected(String),
+    /// It does not know the client (RFC 6749 §5.2, `invalid_client`), for now or for good.
+    #[error("the authorization server does not know this client any more: {0}")]
+    UnknownClient(String),
     /// It could not be asked, or could not answer; the refresh token may still be good.
     #[error("{0}")]
     Unavailable(String),

@@ -137,15 +137,17 @@ impl Inner {
         let renewed = renewed.unwrap_or_else(|_| Err(RefreshError::Unavailable("it has not answered".to_owned())));
         match renewed {
             Ok(record) => self.adopt_renewed(&current, record).await,
-            Err(RefreshError::Unavailable(reason)) => {
-                if refused.is_some() || current.has_ended(self.now()) {
-                    self.wait_with(&current, TRY_AGAIN_SOON);
-                    return Err(SessionError::Unavailable(reason));
-                }
-                tracing::warn!(%reason, "the tokens could not be renewed; the old ones are still good");
+            Err(error @ RefreshError::Rejected(_)) => Err(self.forget(&current, error.to_string()).await),
+            Err(error) if refused.is_none() && !current.has_ended(self.now()) => {
+                tracing::warn!(%error, "the tokens could not be renewed; the old ones are still good");
                 Ok(self.wait_with(&current, TRY_AGAIN))
             }
-            Err(error @ RefreshError::Rejected(_)) => Err(self.forget(&current, error.to_string()).await),
+            // Kept, it would have the next sign-in ask as the client that is not known.
+            Err(error @ RefreshError::UnknownClient(_)) => Err(self.forget(&current, error.to_string()).await),
+            Err(RefreshError::Unavailable(reason)) => {
+                self.wait_with(&current, TRY_AGAIN_SOON);
+                Err(SessionError::Unavailable(reason))
+            }
         }
     }
 

@@ -38,6 +38,7 @@ struct Server {
 enum Answer {
     Tokens,
     Rejected,
+    UnknownClient,
     Down,
 }
 
@@ -58,6 +59,7 @@ impl Refresh for Client {
                     Ok(renewed)
                 }
                 Answer::Rejected => Err(RefreshError::Rejected("invalid_grant".to_owned())),
+                Answer::UnknownClient => Err(RefreshError::UnknownClient("invalid_client".to_owned())),
                 Answer::Down => Err(RefreshError::Unavailable("connection refused".to_owned())),
             }
         })
@@ -253,6 +255,22 @@ async fn an_ended_sign_in_says_what_to_run_and_is_forgotten() {
     world.sign_in("second", None);
     world.pass(1);
     assert_eq!((token(&session).await.as_str(), token(&late).await.as_str()), ("second", "second"));
+}
+
+#[tokio::test]
+async fn a_client_that_is_not_known_any_more_is_used_to_the_tokens_end_and_no_longer() {
+    let world = World::new();
+    world.sign_in("first", Some(100));
+    let session = world.session();
+    world.answer(Answer::UnknownClient);
+    world.pass(60);
+    assert_eq!((token(&session).await.as_str(), world.asked()), ("first", 1));
+    world.pass(60);
+    let expected = "signed out: the authorization server does not know this client any more: invalid_client; run \
+                    `program login` to sign in again";
+    assert_eq!(failure(&session).await, expected);
+    assert_eq!(world.asked(), 2);
+    assert!(world.store().list().expect("readable").is_empty(), "the next sign-in does not use the client again");
 }
 
 #[tokio::test]

@@ -55,8 +55,9 @@ pub(crate) fn at(client: &Client, token_endpoint: &Url) -> TokenClient {
 /// the same record meanwhile. Waits at most 30 s.
 ///
 /// # Errors
-/// [`RefreshError::Rejected`] when the user has to sign in again, [`RefreshError::Unavailable`] when the
-/// same record may do later.
+/// [`RefreshError::Rejected`] when the user has to sign in again, [`RefreshError::UnknownClient`] when that
+/// is so unless the server comes to its senses, [`RefreshError::Unavailable`] when the same record may do
+/// later.
 pub async fn refresh(fetcher: &Fetcher, record: &Record) -> Result<Record, RefreshError> {
     let Some(refresh_token) = &record.refresh_token else {
         return Err(RefreshError::Rejected(format!("{} gave no refresh token", plain(&record.issuer))));
@@ -73,10 +74,7 @@ pub async fn refresh(fetcher: &Fetcher, record: &Record) -> Result<Record, Refre
     match answer.and_then(|answer| answer.granted(now)) {
         Ok(granted) => Ok(granted.renew(record)),
         Err(TokenError::Refused { code, text }) if code == "invalid_grant" => Err(RefreshError::Rejected(text)),
-        Err(TokenError::Refused { code, text }) if code == "invalid_client" => {
-            let again = "if it stays so, the client is not known there any more: sign out and in again";
-            Err(RefreshError::Unavailable(format!("{text}; {again}")))
-        }
+        Err(TokenError::Refused { code, text }) if code == "invalid_client" => Err(RefreshError::UnknownClient(text)),
         Err(error) => Err(RefreshError::Unavailable(error.to_string())),
     }
 }

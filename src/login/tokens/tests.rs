@@ -78,6 +78,13 @@ async fn unreachable_server_signs_nobody_out() {
 }
 
 #[tokio::test]
+async fn client_that_is_not_known_any_more_is_told_apart() {
+    let provider = Provider::start(|script| script.token = vec![(401, json!({ "error": "invalid_client" }))]);
+    let error = renew(&provider, &provider.record()).await.expect_err("no token");
+    assert!(matches!(error, RefreshError::UnknownClient(_)), "{error}");
+}
+
+#[tokio::test]
 async fn record_without_refresh_token_asks_nobody() {
     let provider = Provider::start(|_| ());
     let error = renew(&provider, &Record { refresh_token: None, ..provider.record() }).await.expect_err("none");
