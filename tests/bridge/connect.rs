@@ -375,6 +375,20 @@ fn a_server_that_is_not_there_is_told_as_such() {
 }
 
 #[test]
+fn a_server_of_the_older_transport_is_told_as_such_in_both_eras() {
+    for status in [404, 405] {
+        let remote = Remote::start(move |_, answering| answering.status(status, &[]));
+        for first in [initialize(1), modern(1, "tools/list", json!({}))] {
+            let mut connect = Connect::to(&remote.url());
+            connect.send(&first);
+            let answer = connect.next();
+            let message = answer["error"]["message"].as_str().expect("an error");
+            assert!(message.contains("HTTP+SSE only") && message.contains(&status.to_string()), "{answer}");
+        }
+    }
+}
+
+#[test]
 fn the_servers_own_stream_brings_questions_and_comes_back() {
     let remote = Remote::start(|asked, answering| match (asked.http.as_str(), asked.method()) {
         ("POST", "initialize") => answering.json(200, &[("Mcp-Session-Id", "s")], &initialized(&asked.body["id"])),

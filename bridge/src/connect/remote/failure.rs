@@ -132,8 +132,11 @@ impl From<reqwest::Error> for Failure {
 fn advice(status: StatusCode, retry_after: Option<Duration>) -> String {
     let advice = match status {
         StatusCode::UNAUTHORIZED => "; it refuses the new access token, too",
-        StatusCode::NOT_FOUND => "; check the URL",
-        StatusCode::METHOD_NOT_ALLOWED => "; the URL seems to be none of an MCP endpoint",
+        // Servers of the older transport answer so, too: they take GET there, and POST elsewhere.
+        StatusCode::NOT_FOUND | StatusCode::METHOD_NOT_ALLOWED => {
+            "; no streamable HTTP endpoint is there: check the URL. Where a server has HTTP+SSE only (its URL often ends \
+             in /sse), ask its operator for the newer one, often /mcp"
+        }
         StatusCode::FORBIDDEN => "; it does not let you do this",
         StatusCode::PAYLOAD_TOO_LARGE => "; the request is too long for it",
         _ => "",

@@ -102,14 +102,15 @@ pub(in super::super) fn registration(document: &Map<String, Value>) -> Judged {
     let offer = "support client ID metadata documents (client_id_metadata_document_supported, auth method none), or \
                  dynamic registration (registration_endpoint) for Cursor and MCP Inspector";
     if !documents && !dynamic {
-        return judged.fail(
+        // Many who run one connector for themselves do just that.
+        return judged.warn(
             "clients cannot register: neither metadata documents nor a registration endpoint",
             format!("{} cannot connect; the others need a client id that you make and people type", listed(&lost)),
             offer,
         );
     }
     if !lost.is_empty() {
-        judged = judged.fail(format!("{} cannot register", listed(&lost)), "it cannot connect", offer);
+        judged = judged.warn(format!("{} cannot register", listed(&lost)), "it cannot connect", offer);
     }
     if !typed.is_empty() {
         judged = judged.warn(
