@@ -173,19 +173,11 @@ fn variable(name: &str) -> anyhow::Result<Option<String>> {
 
 /// A secret from `NAME`, or from the file that `NAME_FILE` names.
 fn secret(name: &str) -> anyhow::Result<Option<Secret<String>>> {
-    let (value, file) = (variable(name)?, variable(&format!("{name}_FILE"))?);
-    let text = match (value, file) {
-        (Some(_), Some(_)) => return Err(misuse(format!("set {PREFIX}{name} or {PREFIX}{name}_FILE, not both"))),
-        (Some(value), None) => value,
-        (None, Some(file)) => std::fs::read_to_string(&file)
-            .map_err(|error| misuse(format!("cannot read {file}, which {PREFIX}{name}_FILE names: {error}")))?,
-        (None, None) => return Ok(None),
-    };
-    let text = Secret::new(text);
-    match text.expose().trim_end_matches(['\r', '\n']) {
-        "" => Err(misuse(format!("{PREFIX}{name}_FILE names an empty file"))),
-        text => Ok(Some(Secret::new(text.to_owned()))),
+    // What is not Unicode is told.
+    for name in [name.to_owned(), format!("{name}_FILE")] {
+        variable(&name)?;
     }
+    Secret::from_environment(&format!("{PREFIX}{name}"), |name| env::var(name).ok()).map_err(misuse)
 }
 
 #[cfg(test)]

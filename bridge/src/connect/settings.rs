@@ -168,21 +168,7 @@ fn expanded(text: &str, variable: impl Fn(&str) -> Option<String>) -> Result<Str
 /// # Errors
 /// What is wrong with it, for people; never a part of it.
 pub fn client_secret(variable: impl Fn(&str) -> Option<String>) -> Result<Option<Secret<String>>, String> {
-    match (variable(SECRET).filter(|text| !text.is_empty()), variable(SECRET_FILE)) {
-        (Some(_), Some(_)) => Err(format!("{SECRET} and {SECRET_FILE} are both set; leave one out")),
-        (Some(secret), None) => Ok(Some(Secret::new(secret))),
-        (None, Some(file)) => {
-            let text = std::fs::read_to_string(&file)
-                .map_err(|error| format!("{SECRET_FILE}: cannot read {}: {error}", shown(&file)))?;
-            let text = Secret::new(text);
-            let secret = text.expose().trim_end_matches(['\r', '\n']);
-            if secret.is_empty() {
-                return Err(format!("{SECRET_FILE}: {} is empty", shown(&file)));
-            }
-            Ok(Some(Secret::new(secret.to_owned())))
-        }
-        (None, None) => Ok(None),
-    }
+    Secret::from_environment(SECRET, variable)
 }
 
 #[cfg(test)]
