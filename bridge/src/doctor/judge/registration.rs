@@ -110,7 +110,7 @@ pub(in super::super) fn registration(document: &Map<String, Value>) -> Judged {
         );
     }
     if !lost.is_empty() {
-        judged = judged.warn(format!("{} cannot register", listed(&lost)), "it cannot connect", offer);
+        judged = judged.fail(format!("{} cannot register", listed(&lost)), "it cannot connect", offer);
     }
     if !typed.is_empty() {
         judged = judged.warn(
