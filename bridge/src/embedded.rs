@@ -122,7 +122,7 @@ fn first_steps(resource: &ResourceUri, name: &str, passphrase: Option<&Secret<St
         let _ = write!(
             text,
             "    Claude Desktop   mcp-bridge install --client claude-desktop --connect {resource}\n                     \
-             (over the internet: --tunnel cloudflared; then Settings > Connectors > Add)\n"
+             (over the internet: a tunnel, then --public-url; then Settings > Connectors > Add)\n"
         );
     } else {
         let _ = write!(

@@ -24,4 +24,3 @@ pub mod serve;
 mod sync;
 pub mod telemetry;
 pub mod token;
-pub mod tunnel;

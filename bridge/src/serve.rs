@@ -2,7 +2,7 @@
 
 use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
-use tokio::{net::TcpListener, sync::watch};
+use tokio::net::TcpListener;
 #[cfg(unix)]
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -41,7 +41,6 @@ use crate::{
         jwt::{JwtSettings, JwtVerifier},
         nobody::Nobody,
     },
-    tunnel::{self, Agent, Tunnel, TunnelError},
 };
 
 /// Why the server could not start.
@@ -73,9 +72,6 @@ pub enum ServeError {
     /// The log.
     #[error(transparent)]
     Log(#[from] LogError),
-    /// The way from the internet.
-    #[error(transparent)]
-    Tunnel(#[from] TunnelError),
     /// The system's random numbers.
     #[error("the system gives no random numbers")]
     Random(#[source] getrandom::Error),
@@ -92,7 +88,6 @@ impl ServeError {
             Self::Resource(_)
                 | Self::Tls(_)
                 | Self::Verifier(BuildError::Url { .. } | BuildError::Credentials)
-                | Self::Tunnel(TunnelError::NoToken)
                 | Self::Audit(AuditError::Open { .. } | AuditError::NotAFile(_))
         )
     }
@@ -145,34 +140,27 @@ fn listen_advice(error: &io::Error) -> String {
 /// # Errors
 /// [`ServeError`] when it cannot start. Once it listens, it ends only by a signal.
 pub async fn serve(loaded: Loaded) -> Result<(), ServeError> {
-    let Loaded { mut config, warnings, .. } = loaded;
+    let Loaded { config, warnings, .. } = loaded;
     let log = telemetry::init(config.log.level, config.log.format == LogFormat::Json)?;
     for warning in warnings {
         warn!("{warning}");
     }
     let metrics = Arc::new(Metrics::new());
+    let audit = config.audit.as_ref().map(|audit| Audit::open(&audit.path, audit.arguments, Arc::clone(&metrics)));
+    let audit = audit.transpose()?;
     let tls = config.tls.as_ref().map(server::tls_acceptor).transpose()?;
     let signals = Signals::listen().map_err(ServeError::Signals)?;
 
-    let (mut listener, bound) = listen(config.listen).await?;
+    let (listener, bound) = listen(config.listen).await?;
+    let undertaker = Undertaker::new().map_err(ServeError::Random)?;
+    let authserver = match &config.auth {
+        Auth::Embedded(embedded) => Some(Arc::new(embedded::open(embedded, &config, bound)?)),
+        _ => None,
+    };
+    let site = Arc::new(site(&config, bound, audit, &undertaker, authserver.clone(), &metrics)?);
+
     let shutdown = CancellationToken::new();
     let side_tasks = TaskTracker::new();
-    let (serving, current) = watch::channel(None);
-    side_tasks.spawn(signals.watch(current, shutdown.clone()));
-    // Whoever connects before it is known under which name, waits.
-    let mut tunnel = None;
-    if let Some(agent) = config.tunnel {
-        let settings = tunnel::Settings { agent, bound, public_url: config.public_url.clone() };
-        let mut opening = Tunnel::new(settings)?;
-        match shutdown.run_until_cancelled(opening.open()).await {
-            Some(Ok(url)) => config.public_url = Some(url),
-            failed => {
-                opening.close().await;
-                return failed.map_or(Ok(()), |failed| failed.map(drop).map_err(ServeError::from));
-            }
-        }
-        tunnel = Some(opening);
-    }
     let metrics_url = match config.metrics_listen {
         Some(address) => {
             let (listener, bound) = listen(address).await?;
@@ -181,62 +169,18 @@ pub async fn serve(loaded: Loaded) -> Result<(), ServeError> {
         }
         None => None,
     };
-    loop {
-        let undertaker = Undertaker::new().map_err(ServeError::Random)?;
-        let audit = config.audit.as_ref().map(|audit| Audit::open(&audit.path, audit.arguments, Arc::clone(&metrics)));
-        let authserver = match &config.auth {
-            Auth::Embedded(embedded) => Some(Arc::new(embedded::open(embedded, &config, bound)?)),
-            _ => None,
-        };
-        let site = site(&config, bound, audit.transpose()?, &undertaker, authserver.clone(), &metrics)?;
-        let site = Arc::new(site);
-        serving.send_replace(Some(Arc::clone(&site)));
-        announce(&log, &config, bound, metrics_url.as_deref())?;
-        if let (Some(agent), LogFormat::Text) = (config.tunnel, config.log.format) {
-            tell_of_tunnel(&log, agent, &config, bound)?;
-        }
-        if let Some(authserver) = authserver {
-            embedded::welcome(&log, &config, bound, &authserver)?;
-        }
-        if matches!(config.auth, Auth::None) {
-            warn!("AUTHORIZATION IS OFF (--auth none): every program on this machine may call every tool");
-        }
-        let end = shutdown.child_token();
-        let round = server::serve(
-            listener,
-            site,
-            config.limits.clone(),
-            tls.clone(),
-            Arc::clone(&metrics),
-            &shutdown,
-            end.clone(),
-        );
-        tokio::pin!(round);
-        let moved = async {
-            match &mut tunnel {
-                Some(tunnel) => tunnel.moved().await,
-                None => std::future::pending().await,
-            }
-        };
-        let ended = tokio::select! {
-            ended = &mut round => ended,
-            url = moved => {
-                warn!(%url, "the tunnel has another URL, so this is another resource: tokens for the old one are refused");
-                config.public_url = Some(url);
-                end.cancel();
-                round.await
-            }
-        };
-        // One for all servers: none of them may end before its own time the processes of another.
-        undertaker.close(longest_grace(&config.servers) * 2).await;
-        match ended {
-            Some(free) => listener = free,
-            None => break,
-        }
+    side_tasks.spawn(signals.watch(Arc::clone(&site), shutdown.clone()));
+    announce(&log, &config, bound, metrics_url.as_deref())?;
+    if let Some(authserver) = authserver {
+        embedded::welcome(&log, &config, bound, &authserver)?;
     }
-    if let Some(tunnel) = tunnel {
-        tunnel.close().await;
+    if matches!(config.auth, Auth::None) {
+        warn!("AUTHORIZATION IS OFF (--auth none): every program on this machine may call every tool");
     }
+    let grace = longest_grace(&config.servers);
+    server::serve(listener, site, config.limits, tls, metrics, shutdown).await;
+    // One for all servers: none of them may end before its own time the processes of another.
+    undertaker.close(grace * 2).await;
     side_tasks.close();
     side_tasks.wait().await;
     Ok(())
@@ -260,17 +204,6 @@ fn announce(log: &Log, config: &Config, bound: SocketAddr, metrics_url: Option<&
     };
     let places: Vec<Listening> = config.servers.iter().map(place).collect::<Result<_, InvalidResource>>()?;
     log.listening(&places, metrics_url);
-    Ok(())
-}
-
-/// Says under which URLs clients on the internet reach us.
-fn tell_of_tunnel(log: &Log, agent: Agent, config: &Config, bound: SocketAddr) -> Result<(), InvalidResource> {
-    let mut text = format!("\n  On the internet, through {agent}, while this runs:\n");
-    for server in &config.servers {
-        text.push_str(&format!("    {}\n", config.resource(server, bound)?));
-    }
-    text.push_str("  Paste it into your client. In Claude: Settings > Connectors > Add custom connector\n\n");
-    log.tell(&text);
     Ok(())
 }
 
@@ -429,17 +362,12 @@ impl Signals {
     }
 
     /// Cancels `shutdown` at SIGTERM or SIGINT; reopens the audit file at SIGHUP.
-    async fn watch(mut self, current: watch::Receiver<Option<Arc<Site>>>, shutdown: CancellationToken) {
+    async fn watch(mut self, site: Arc<Site>, shutdown: CancellationToken) {
         loop {
             tokio::select! {
                 _ = self.terminate.recv() => break,
                 _ = self.interrupt.recv() => break,
-                _ = self.hang_up.recv() => {
-                    let site = current.borrow().clone();
-                    if let Some(site) = site {
-                        site.reopen_audit().await;
-                    }
-                }
+                _ = self.hang_up.recv() => site.reopen_audit().await,
             }
         }
         shutdown.cancel();
@@ -456,7 +384,7 @@ impl Signals {
         Ok(Self)
     }
 
-    async fn watch(self, _current: watch::Receiver<Option<Arc<Site>>>, shutdown: CancellationToken) {
+    async fn watch(self, _site: Arc<Site>, shutdown: CancellationToken) {
         if tokio::signal::ctrl_c().await.is_ok() {
             shutdown.cancel();
         }

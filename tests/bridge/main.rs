@@ -40,7 +40,5 @@ mod startup;
 mod tls;
 mod translated;
 #[cfg(target_os = "linux")]
-mod tunnel;
-#[cfg(target_os = "linux")]
 mod watcher;
 mod wire;

@@ -24,7 +24,6 @@ use crate::{
     },
     resource::{InvalidResource, ResourceUri},
     token::Issuer,
-    tunnel::Agent,
 };
 
 mod auth;
@@ -145,9 +144,6 @@ impl fmt::Display for Loaded {
         }
         let config = &self.config;
         write!(f, "\nThe settings are good. ")?;
-        if let (Some(agent), None) = (config.tunnel, &config.public_url) {
-            return write!(f, "{agent} says at start which URL clients use");
-        }
         if config.public_url.is_none() && config.listen.port() == 0 {
             return f.write_str("The port is picked at start");
         }
@@ -171,8 +167,6 @@ pub struct Config {
     pub listen: SocketAddr,
     /// The origin, with or without a path prefix, under which clients reach us, as it was written.
     pub public_url: Option<String>,
-    /// Who brings requests from the internet; without a public URL it says under which one.
-    pub tunnel: Option<Agent>,
     /// Who decides about tokens.
     pub auth: Auth,
     /// Origins of web pages that may call us, normalised (`scheme://host[:port]`). Empty: loopback

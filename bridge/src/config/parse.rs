@@ -19,7 +19,6 @@ use crate::{
         settings::VARIABLE_PREFIX,
     },
     resource::is_loopback,
-    tunnel::Agent,
 };
 
 pub(super) type Parsed<T> = Result<T, String>;
@@ -103,14 +102,6 @@ pub(super) fn approve(text: &str) -> Parsed<Approve> {
         "passphrase" => Ok(Approve::Passphrase),
         "terminal" => Ok(Approve::Terminal),
         _ => Err(format!("`{}` is not a way to sign in; use passphrase or terminal", shown(text))),
-    }
-}
-
-pub(super) fn tunnel(text: &str) -> Parsed<Agent> {
-    match text {
-        "cloudflared" => Ok(Agent::Cloudflared),
-        "ngrok" => Ok(Agent::Ngrok),
-        _ => Err(format!("`{}` is no tunnel's agent that is known; use cloudflared or ngrok", shown(text))),
     }
 }
 

@@ -32,7 +32,6 @@ pub(super) struct Resolved {
 pub(super) fn resolve(r: &mut Resolver<'_>) -> Resolved {
     let listen = r.value(&s::LISTEN, parse::address);
     let public_url = r.value(&s::PUBLIC_URL, parse::line);
-    let tunnel = r.value(&s::TUNNEL, parse::tunnel);
     let auth = auth(r);
     let allowed_origins = r.values(&s::ALLOWED_ORIGIN, parse::origin);
     let allowed_hosts = r.values(&s::ALLOWED_HOST, parse::host);
@@ -50,18 +49,14 @@ pub(super) fn resolve(r: &mut Resolver<'_>) -> Resolved {
         embedded(r, public_url.as_deref(), servers.as_deref().unwrap_or_default());
     }
     if let Some(listen) = listen {
-        exposure(r, listen, public_url.is_some() || tunnel.is_some(), auth.as_ref());
+        exposure(r, listen, public_url.is_some(), auth.as_ref());
         if let Some(metrics) = metrics_listen {
             metrics_exposure(r, listen, metrics);
         }
     }
-    if tunnel.is_some() {
-        tunnelled(r, public_url.is_some(), auth.as_ref());
-    }
     let resolved = |((listen, auth), servers)| Config {
         listen,
         public_url,
-        tunnel,
         auth,
         allowed_origins,
         allowed_hosts,
@@ -93,10 +88,8 @@ fn embedded(r: &mut Resolver<'_>, public_url: Option<&str>, servers: &[Server]) 
 fn exposure(r: &mut Resolver<'_>, listen: SocketAddr, is_public: bool, auth: Option<&Auth>) {
     let loopback = listen.ip().is_loopback();
     if let Some(Auth::None) = auth {
-        for public in [&s::PUBLIC_URL, &s::TUNNEL] {
-            if r.is_written(public) {
-                r.problem(public, "auth = none would let everybody on the network in; remove one of the two");
-            }
+        if is_public {
+            r.problem(&s::PUBLIC_URL, "auth = none would let everybody on the network in; remove one of the two");
         }
         if !loopback {
             r.problem(&s::LISTEN, "auth = none would let everybody on the network in; listen on 127.0.0.1");
@@ -108,18 +101,6 @@ fn exposure(r: &mut Resolver<'_>, listen: SocketAddr, is_public: bool, auth: Opt
         let what = "not a loopback address, so clients need public_url to know this server; set it to the URL they use, \
                     like https://mcp.example.com";
         r.problem(&s::LISTEN, what);
-    }
-}
-
-/// Checks what a tunnel needs of the other settings.
-fn tunnelled(r: &mut Resolver<'_>, is_lasting: bool, auth: Option<&Auth>) {
-    if r.is_written(&s::TLS_CERT) {
-        r.problem(&s::TLS_CERT, "the tunnel's agent reaches this server over plain http on this machine; leave it out");
-    }
-    if !is_lasting && matches!(auth, Some(Auth::Introspection(_) | Auth::Jwt(_))) {
-        r.warnings.push(
-            "tunnel without public_url: the URL may be another at each start, and is the audience of every token".into(),
-        );
     }
 }
 

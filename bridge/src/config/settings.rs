@@ -115,10 +115,6 @@ settings! {
     PUBLIC_URL = Setting::new("public_url", LISTENING, "URL",
         "Origin (and path prefix, if any) under which clients reach this server, like https://mcp.example.com; \
          unset: the listening address");
-    TUNNEL = Setting::new("tunnel", LISTENING, "cloudflared|ngrok",
-        "Put the server on the internet through this agent, which is started and ended with it; without --public-url \
-         under the URL that it is given")
-        .kind(Kind::Choice(&["cloudflared", "ngrok"]));
     TLS_CERT = Setting::new("tls_cert", LISTENING, "FILE", "PEM certificate chain; serves HTTPS, needs --tls-key")
         .kind(Kind::File);
     TLS_KEY = Setting::new("tls_key", LISTENING, "FILE", "PEM private key that belongs to --tls-cert")

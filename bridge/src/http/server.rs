@@ -72,8 +72,7 @@ struct Shared {
     idle_closing: CancellationToken,
 }
 
-/// Serves `site` on `listener` until `end`, then drains for at most the drain time-out. Returns the listener,
-/// for another site, unless it was `shutdown` that ended it; whoever connects meanwhile waits for that.
+/// Serves `site` on `listener` until `shutdown`, then drains for at most the drain time-out.
 ///
 /// Every connection's task is joined before this returns, or aborted when the time-out has passed.
 pub async fn serve(
@@ -82,9 +81,8 @@ pub async fn serve(
     limits: Limits,
     tls: Option<TlsAcceptor>,
     metrics: Arc<Metrics>,
-    shutdown: &CancellationToken,
-    end: CancellationToken,
-) -> Option<TcpListener> {
+    shutdown: CancellationToken,
+) {
     let connections = TaskTracker::new();
     let slots = Arc::new(Semaphore::new(limits.max_connections));
     let drain_timeout = limits.drain_timeout;
@@ -108,7 +106,7 @@ pub async fn serve(
     let mut tidy = tokio::time::interval(TIDY_INTERVAL);
     loop {
         let slot = tokio::select! {
-            () = end.cancelled() => break,
+            () = shutdown.cancelled() => break,
             _ = tidy.tick() => {
                 site.tidy();
                 continue;
@@ -117,7 +115,7 @@ pub async fn serve(
             slot = Arc::clone(&slots).acquire_owned() => slot.expect("the semaphore is never closed"),
         };
         tokio::select! {
-            () = end.cancelled() => break,
+            () = shutdown.cancelled() => break,
             _ = tidy.tick() => site.tidy(),
             accepted = listener.accept() => match accepted {
                 Ok((stream, peer)) => start(stream, peer, slot),
@@ -129,18 +127,14 @@ pub async fn serve(
         }
     }
 
+    info!("shutting down: finishing what was accepted");
     shared.closing.store(true, Ordering::Relaxed);
-    let listener = if shutdown.is_cancelled() {
-        info!("shutting down: finishing what was accepted");
-        // Connections that the system has accepted for us count as accepted.
-        while let Ok(Ok((stream, peer))) = timeout(Duration::ZERO, listener.accept()).await {
-            let Ok(slot) = Arc::clone(&slots).try_acquire_owned() else { break };
-            start(stream, peer, slot);
-        }
-        None
-    } else {
-        Some(listener)
-    };
+    // Connections that the system has accepted for us count as accepted.
+    while let Ok(Ok((stream, peer))) = timeout(Duration::ZERO, listener.accept()).await {
+        let Ok(slot) = Arc::clone(&slots).try_acquire_owned() else { break };
+        start(stream, peer, slot);
+    }
+    drop(listener);
     site.end_streams();
     connections.close();
     let drained = async {
@@ -156,7 +150,6 @@ pub async fn serve(
     }
     site.shut_down().await;
     site.close_audit().await;
-    listener
 }
 
 async fn connection(stream: TcpStream, peer: SocketAddr, shared: Arc<Shared>) {
