@@ -145,7 +145,8 @@ fn listen_advice(error: &io::Error) -> String {
 /// Serves until SIGTERM or SIGINT, then finishes what was accepted.
 ///
 /// # Errors
-/// [`ServeError`] when it cannot start. Once it listens, it ends only by a signal.
+/// [`ServeError`] when it cannot start, or not anew under another URL of its tunnel. Otherwise it ends only
+/// by a signal.
 pub async fn serve(loaded: Loaded) -> Result<(), ServeError> {
     let Loaded { mut config, warnings, .. } = loaded;
     let log = telemetry::init(config.log.level, config.log.format == LogFormat::Json)?;
@@ -189,6 +190,7 @@ pub async fn serve(loaded: Loaded) -> Result<(), ServeError> {
     }
 
     let grace = longest_grace(&config.servers).max(tunnel::GRACE);
+    let drains = TaskTracker::new();
     // Each round serves one resource: another URL of the tunnel makes us another one, for which no token
     // of before is good. Until the first is known nobody is answered.
     let serving = loop {
@@ -209,12 +211,14 @@ pub async fn serve(loaded: Loaded) -> Result<(), ServeError> {
             () = changed(&mut urls) => {}
             () = serving.accept(&listener) => {}
         }
-        // Who is connected through the tunnel that was is gone; who is not may finish.
-        side_tasks.spawn(serving.drain());
+        // Who came through the tunnel that was is gone; who is on this machine may finish.
+        drains.spawn(serving.drain());
     };
     info!("shutting down: finishing what was accepted");
     serving.close(listener).await;
     serving.drain().await;
+    drains.close();
+    drains.wait().await;
     kept_open.cancel();
     // One for all servers: none of them may end before its own time the processes of another.
     undertaker.close(grace * 2).await;

@@ -48,7 +48,7 @@ pub(super) fn resolve(r: &mut Resolver<'_>) -> Resolved {
     if let Some(Auth::Embedded(_)) = &auth {
         embedded(r, public_url.as_deref(), servers.as_deref().unwrap_or_default());
     }
-    let tunnel = tunnel(r, listen, auth.as_ref());
+    let tunnel = tunnel(r, listen, public_url.as_deref(), auth.as_ref());
     if let Some(listen) = listen {
         exposure(r, listen, public_url.is_some(), auth.as_ref());
         if let Some(metrics) = metrics_listen {
@@ -107,12 +107,23 @@ fn exposure(r: &mut Resolver<'_>, listen: SocketAddr, is_public: bool, auth: Opt
 }
 
 /// The tunnel, and what may not be behind one.
-fn tunnel(r: &mut Resolver<'_>, listen: Option<SocketAddr>, auth: Option<&Auth>) -> Option<Tunnel> {
+fn tunnel(
+    r: &mut Resolver<'_>,
+    listen: Option<SocketAddr>,
+    public_url: Option<&str>,
+    auth: Option<&Auth>,
+) -> Option<Tunnel> {
     let agent = r.value(&s::TUNNEL, parse::agent);
     let timeout = r.value(&s::TUNNEL_TIMEOUT, parse::duration(Duration::from_secs(1)));
     let tunnel = Tunnel { agent: agent?, timeout: timeout? };
     if let Some(Auth::None) = auth {
         r.problem(&s::TUNNEL, "auth = none would let everybody on the internet in; remove one of the two");
+    }
+    if public_url.is_some_and(|url| url.starts_with("http://")) {
+        r.problem(
+            &s::PUBLIC_URL,
+            "the URL of a tunnel is an https one; correct it, or leave it out to take what comes",
+        );
     }
     if listen.is_some_and(|listen| !listen.ip().is_loopback()) {
         r.problem(&s::LISTEN, "a tunnel comes from this machine, and nobody else needs to; listen on 127.0.0.1");

@@ -21,7 +21,7 @@ use url::Url;
 use self::{agent::Plan, ear::Ear};
 use crate::{
     backend::child::{ExitDescription, Handle, Output, OutputError, Process, SpawnError, Undertaker},
-    config::{Agent, Config},
+    config::{self, Agent, Config},
     token::{BuildError, fetch::Fetcher},
 };
 
@@ -133,12 +133,13 @@ struct Running {
 }
 
 impl Tunnel {
-    /// Starts the agent of a tunnel to `bound`, and waits until it has one. `config` must ask for it.
+    /// Starts the agent of a tunnel to `bound`, and waits until it has one: with `public_url`, one that has
+    /// that URL.
     ///
     /// # Errors
     /// [`TunnelError`], with the agent's last words.
     pub(crate) async fn open(
-        tunnel: crate::config::Tunnel,
+        tunnel: config::Tunnel,
         public_url: Option<&str>,
         bound: SocketAddr,
         undertaker: &Undertaker,

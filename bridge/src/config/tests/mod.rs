@@ -259,6 +259,7 @@ fn a_tunnel_leads_to_loopback_and_only_with_authorization() {
     assert!(loaded.to_string().ends_with("The URL for clients is known when the tunnel is there"), "{loaded}");
     assert!(matches!(&*loaded.warnings, [warning] if warning.starts_with("TUNNEL_TOKEN is not used")));
     check(&[tunnel, ("auth", "none")], &[], &["--tunnel: auth = none would let everybody on the internet in"]);
+    check(&[tunnel, ("public-url", "http://127.0.0.1:1")], &[], &["--public-url: the URL of a tunnel is an https one"]);
     check(&[tunnel, ("listen", "0.0.0.0:1")], &[], &["--listen: a tunnel comes from this machine"]);
     let files = Files::new();
     let (cert, key) = (files.put("cert.pem", ""), files.put("key.pem", ""));
