@@ -18,7 +18,7 @@ const CLOUDFLARED_NETWORK: [&str; 4] =
     ["TUNNEL_TRANSPORT_PROTOCOL", "TUNNEL_EDGE_IP_VERSION", "TUNNEL_EDGE_BIND_ADDRESS", "TUNNEL_REGION"];
 
 /// A configuration file without anything in it: that of named tunnels would lead a quick one elsewhere.
-const NO_FILE: &str = if cfg!(windows) { "NUL" } else { "/dev/null" };
+pub(super) const NO_FILE: &str = if cfg!(windows) { "NUL" } else { "/dev/null" };
 
 /// Which agent is started, and for what.
 pub(super) struct Plan {

@@ -7,7 +7,7 @@ use serde::Deserialize;
 use tokio::time::sleep;
 use url::Url;
 
-use super::ear::Heard;
+use super::{agent::NO_FILE, ear::Heard};
 use crate::token::fetch::{Answer, Fetcher};
 
 /// What stands before and behind the address at which it answers questions.
@@ -21,7 +21,9 @@ const PAUSE: Duration = Duration::from_millis(100);
 pub(super) fn read(line: &str) -> Heard {
     let address = line.split_once(BEFORE).and_then(|(_, rest)| rest.split_once(BEHIND)).map(|(address, _)| address);
     let place = address.and_then(|address| address.parse::<SocketAddr>().ok()).filter(|at| at.ip().is_loopback());
-    Heard { place: place.map(|at| at.to_string()), shown: Some(line.to_owned()) }
+    // It means the file with nothing in it that we give it, and is no error.
+    let is_ours = line.contains(&format!("Configuration file {NO_FILE} was empty"));
+    Heard { place: place.map(|at| at.to_string()), shown: (!is_ours).then(|| line.to_owned()) }
 }
 
 /// Asks cloudflared at `address` until its tunnel works, for the URL of a quick tunnel; of a named one it
@@ -45,7 +47,9 @@ async fn quick_tunnel(fetcher: &Fetcher, address: &str) -> Option<String> {
     }
     let body = get(fetcher, address, "quicktunnel").await?;
     let QuickTunnel { hostname } = serde_json::from_slice(&body).ok()?;
-    (!hostname.is_empty()).then(|| format!("https://{hostname}"))
+    // It comes as its service gives it, and cloudflared itself expects both forms.
+    let url = if hostname.starts_with("https://") { hostname.clone() } else { format!("https://{hostname}") };
+    (!hostname.is_empty()).then_some(url)
 }
 
 /// A good answer; `None` for every other: it is asked again.
@@ -73,5 +77,7 @@ mod tests {
             let heard = read(line);
             assert_eq!((heard.place.as_deref(), heard.shown.as_deref()), (expected, Some(line)));
         }
+        let heard = read(&format!("2026-01-02T03:04:05Z ERR Configuration file {NO_FILE} was empty"));
+        assert_eq!((heard.place, heard.shown), (None, None));
     }
 }

@@ -189,6 +189,7 @@ def cloudflared(folder, plan, arguments):
     edge = Edge(target_of(options.url), forwarded)
     note(folder, target=edge.target[1], edge=edge.port)
     if is_quick:
+        log("ERR", f"Configuration file {options.config} was empty")
         log("INF", "Thank you for trying Cloudflare Tunnel. Doing so, without a Cloudflare account, is a quick way to …")
         log("INF", "Requesting new quick Tunnel on trycloudflare.com...")
         if plan.get("refuse"):
