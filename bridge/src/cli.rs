@@ -317,7 +317,10 @@ remember is in MCP_BRIDGE_STATE_DIR, or else in the platform's folder for state.
 
 const EXAMPLES: &str = "  Serve the calculator, or a command, to its owner; the bridge signs its users in by itself:
     mcp-bridge serve
-    mcp-bridge serve --public-url https://NAME.ngrok.app -- npx -y @modelcontextprotocol/server-everything
+    mcp-bridge serve -- npx -y @modelcontextprotocol/server-everything
+
+  The same from everywhere, at the URL that is shown:
+    mcp-bridge serve --tunnel cloudflared -- npx -y @modelcontextprotocol/server-everything
 
   Try it on this machine, without authorization:
     mcp-bridge serve --auth none
@@ -326,8 +329,7 @@ const EXAMPLES: &str = "  Serve the calculator, or a command, to its owner; the 
   Let the users of a PropelAuth project in, from claude.ai and others, through ngrok:
     export PROPELAUTH_AUTH_URL=https://auth.example.com
     export PROPELAUTH_INTROSPECTION_CLIENT_ID=... PROPELAUTH_INTROSPECTION_CLIENT_SECRET=...
-    ngrok http --url https://NAME.ngrok.app 8808 &
-    mcp-bridge serve --public-url https://NAME.ngrok.app
+    mcp-bridge serve --tunnel ngrok --public-url https://NAME.ngrok.app
 
   See what would be served, and where each setting comes from:
     mcp-bridge check-config --config bridge.toml

@@ -10,13 +10,13 @@ use std::{
 };
 
 use mcp_calculator::secret::Secret;
-use tracing::warn;
+use tracing::{info, warn};
 
 use crate::{
     authserver::{AuthServer, Protected, Settings, passphrase},
     backend::in_process,
     config::{
-        Config, Embedded, LogFormat,
+        Agent, Auth, Config, Embedded, LogFormat,
         server::{Served, Server},
     },
     policy::Policy,
@@ -72,12 +72,13 @@ fn words(server: &Server, policy: &Policy, written: &BTreeMap<String, String>) -
     words
 }
 
-/// Says how somebody signs in and what to do first, once; and on every start that nobody can.
+/// Says how somebody signs in and what to do first, once; with a tunnel whenever there is another URL;
+/// and on every start that nobody can sign in.
 pub(crate) fn welcome(
     log: &Log,
     config: &Config,
     bound: SocketAddr,
-    authserver: &AuthServer,
+    authserver: Option<&AuthServer>,
 ) -> Result<(), ServeError> {
     let on_terminal = io::stderr().is_terminal() && config.log.format == LogFormat::Text;
     let mut shown = None;
@@ -87,19 +88,24 @@ pub(crate) fn welcome(
         shown = Some(passphrase.clone());
         Some(passphrase)
     };
-    let is_first = authserver.first_start(generate, SystemTime::now())?;
-    if is_first && on_terminal {
-        let server = &config.servers[0];
-        let resource = config.resource(server, bound)?;
-        log.tell(&first_steps(&resource, &server.name, shown.as_ref()));
-    } else if !authserver.can_sign_in()? {
+    let is_first = authserver.map(|server| server.first_start(generate, SystemTime::now())).transpose()?;
+    let server = &config.servers[0];
+    let resource = config.resource(server, bound)?;
+    if config.tunnel.is_some() && !on_terminal {
+        info!(url = resource.as_str(), "the tunnel is there; give this URL to clients");
+    }
+    if on_terminal && (is_first == Some(true) || config.tunnel.is_some()) {
+        log.tell(&first_steps(&resource, &server.name, config, shown.as_ref()));
+    }
+    let can_sign_in = authserver.map(AuthServer::can_sign_in).transpose()?;
+    if can_sign_in == Some(false) && !(on_terminal && is_first == Some(true)) {
         warn!("nobody can sign in yet: run `mcp-bridge owner reset` in a terminal, which shows a new passphrase");
     }
     Ok(())
 }
 
-/// What somebody does who has started this for the first time.
-fn first_steps(resource: &ResourceUri, name: &str, passphrase: Option<&Secret<String>>) -> String {
+/// What somebody does who has started this for the first time, or has it at a new URL.
+fn first_steps(resource: &ResourceUri, name: &str, config: &Config, passphrase: Option<&Secret<String>>) -> String {
     let mut text = String::from("\n");
     if let Some(passphrase) = passphrase {
         // A String takes every write.
@@ -111,18 +117,23 @@ fn first_steps(resource: &ResourceUri, name: &str, passphrase: Option<&Secret<St
         );
     }
     let is_local = resource.as_str().starts_with("http://");
+    let _ = writeln!(text, "  The endpoint:  {resource}");
+    if let Some(note) = config.tunnel.and_then(|tunnel| tunnel_note(tunnel.agent, resource)) {
+        let _ = writeln!(text, "  {note}");
+    }
+    if matches!(config.auth, Auth::Embedded(_)) {
+        let _ = writeln!(text, "  Connected clients, and how to end them:  {}/account", resource.origin());
+    }
     let _ = write!(
         text,
-        "  The endpoint:  {resource}\n  Connected clients, and how to end them:  {}/account\n\n  Connect a client, then \
-         sign in on the page that opens in the browser:\n    Claude Code      claude mcp add --transport http {name} \
-         {resource}\n",
-        resource.origin()
+        "\n  Connect a client, then sign in on the page that opens in the browser:\n    Claude Code      claude mcp add \
+         --transport http {name} {resource}\n",
     );
     if is_local {
         let _ = write!(
             text,
             "    Claude Desktop   mcp-bridge install --client claude-desktop --connect {resource}\n                     \
-             (over the internet: a tunnel, then --public-url; then Settings > Connectors > Add)\n"
+             (over the internet: mcp-bridge serve --tunnel cloudflared)\n"
         );
     } else {
         let _ = write!(
@@ -137,4 +148,15 @@ fn first_steps(resource: &ResourceUri, name: &str, passphrase: Option<&Secret<St
          mcp-bridge connect {resource}\n\n  It does not connect?  mcp-bridge doctor {resource}\n\n"
     );
     text
+}
+
+/// What somebody should know of a tunnel that leads to `resource`.
+fn tunnel_note(agent: Agent, resource: &ResourceUri) -> Option<&'static str> {
+    match agent {
+        Agent::Cloudflared if resource.origin().ends_with(".trycloudflare.com") => {
+            Some("A quick tunnel: the next start has another URL, and clients have to be given that one.")
+        }
+        Agent::Cloudflared => None,
+        Agent::Ngrok => Some("ngrok's free plan shows browsers a page of its own first; press Visit Site there."),
+    }
 }

@@ -24,3 +24,4 @@ pub mod serve;
 mod sync;
 pub mod telemetry;
 pub mod token;
+mod tunnel;

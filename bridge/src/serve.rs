@@ -2,11 +2,11 @@
 
 use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
-use tokio::net::TcpListener;
 #[cfg(unix)]
 use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::{net::TcpListener, sync::watch};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
-use tracing::warn;
+use tracing::{error, info, warn};
 
 use crate::{
     authserver::{AuthServer, StoreError},
@@ -24,7 +24,7 @@ use crate::{
         bounds::Bounds,
         gate::{Gate, Setup},
         oauth::OAuth,
-        server::{self, TlsError},
+        server::{self, Serving, TlsError},
         site::Site,
     },
     policy::Policy,
@@ -41,6 +41,7 @@ use crate::{
         jwt::{JwtSettings, JwtVerifier},
         nobody::Nobody,
     },
+    tunnel::{self, Tunnel, TunnelError},
 };
 
 /// Why the server could not start.
@@ -69,6 +70,9 @@ pub enum ServeError {
     /// The state of the embedded authorization server.
     #[error(transparent)]
     State(#[from] StoreError),
+    /// The tunnel.
+    #[error(transparent)]
+    Tunnel(#[from] TunnelError),
     /// The log.
     #[error(transparent)]
     Log(#[from] LogError),
@@ -83,24 +87,27 @@ pub enum ServeError {
 impl ServeError {
     /// Whether other settings would help, and trying again would not.
     pub fn is_setting(&self) -> bool {
-        matches!(
-            self,
+        match self {
+            Self::Tunnel(error) => error.is_setting(),
             Self::Resource(_)
-                | Self::Tls(_)
-                | Self::Verifier(BuildError::Url { .. } | BuildError::Credentials)
-                | Self::Audit(AuditError::Open { .. } | AuditError::NotAFile(_))
-        )
+            | Self::Tls(_)
+            | Self::Verifier(BuildError::Url { .. } | BuildError::Credentials)
+            | Self::Audit(AuditError::Open { .. } | AuditError::NotAFile(_)) => true,
+            _ => false,
+        }
     }
 }
 
 /// Looks at what only the use of a setting shows: whether the TLS files hold what they should, the
-/// audit file can be one, and tokens can be verified. Opens no socket and creates no file.
+/// audit file can be one, the tunnel's agent is there, and tokens can be verified. Opens no socket and
+/// creates no file.
 ///
 /// # Errors
 /// What [`serve`] would say.
 pub fn check(config: &Config) -> Result<(), ServeError> {
     config.tls.as_ref().map(server::tls_acceptor).transpose()?;
     config.audit.as_ref().map(|audit| Audit::check(&audit.path)).transpose()?;
+    tunnel::check(config)?;
     let metrics = Arc::new(Metrics::new());
     for server in &config.servers {
         let resource = config.resource(server, config.listen)?;
@@ -138,27 +145,22 @@ fn listen_advice(error: &io::Error) -> String {
 /// Serves until SIGTERM or SIGINT, then finishes what was accepted.
 ///
 /// # Errors
-/// [`ServeError`] when it cannot start. Once it listens, it ends only by a signal.
+/// [`ServeError`] when it cannot start, or not anew under another URL of its tunnel. Otherwise it ends only
+/// by a signal.
 pub async fn serve(loaded: Loaded) -> Result<(), ServeError> {
-    let Loaded { config, warnings, .. } = loaded;
+    let Loaded { mut config, warnings, .. } = loaded;
     let log = telemetry::init(config.log.level, config.log.format == LogFormat::Json)?;
     for warning in warnings {
         warn!("{warning}");
     }
     let metrics = Arc::new(Metrics::new());
     let audit = config.audit.as_ref().map(|audit| Audit::open(&audit.path, audit.arguments, Arc::clone(&metrics)));
-    let audit = audit.transpose()?;
+    let audit = audit.transpose()?.map(Arc::new);
     let tls = config.tls.as_ref().map(server::tls_acceptor).transpose()?;
     let signals = Signals::listen().map_err(ServeError::Signals)?;
 
     let (listener, bound) = listen(config.listen).await?;
     let undertaker = Undertaker::new().map_err(ServeError::Random)?;
-    let authserver = match &config.auth {
-        Auth::Embedded(embedded) => Some(Arc::new(embedded::open(embedded, &config, bound)?)),
-        _ => None,
-    };
-    let site = Arc::new(site(&config, bound, audit, &undertaker, authserver.clone(), &metrics)?);
-
     let shutdown = CancellationToken::new();
     let side_tasks = TaskTracker::new();
     let metrics_url = match config.metrics_listen {
@@ -169,21 +171,88 @@ pub async fn serve(loaded: Loaded) -> Result<(), ServeError> {
         }
         None => None,
     };
-    side_tasks.spawn(signals.watch(Arc::clone(&site), shutdown.clone()));
-    announce(&log, &config, bound, metrics_url.as_deref())?;
-    if let Some(authserver) = authserver {
-        embedded::welcome(&log, &config, bound, &authserver)?;
-    }
+    side_tasks.spawn(signals.watch(audit.clone(), shutdown.clone()));
+    let kept_open = CancellationToken::new();
+    let mut urls = match config.tunnel {
+        Some(tunnel) => {
+            let opening = Tunnel::open(tunnel, config.public_url.as_deref(), bound, &undertaker);
+            let opened = shutdown.run_until_cancelled(opening).await;
+            let Some(Ok(tunnel)) = opened else {
+                undertaker.close(tunnel::GRACE * 2).await;
+                return opened.map_or(Ok(()), |failed| failed.map(drop)).map_err(Into::into);
+            };
+            Some(keep_open(tunnel, &side_tasks, kept_open.clone()))
+        }
+        None => None,
+    };
     if matches!(config.auth, Auth::None) {
         warn!("AUTHORIZATION IS OFF (--auth none): every program on this machine may call every tool");
     }
-    let grace = longest_grace(&config.servers);
-    server::serve(listener, site, config.limits, tls, metrics, shutdown).await;
+
+    let grace = longest_grace(&config.servers).max(tunnel::GRACE);
+    let drains = TaskTracker::new();
+    // Each round serves one resource: another URL of the tunnel makes us another one, for which no token
+    // of before is good. Until the first is known nobody is answered.
+    let serving = loop {
+        if let Some(urls) = &mut urls {
+            config.public_url = Some(urls.borrow_and_update().clone());
+        }
+        let authserver = match &config.auth {
+            Auth::Embedded(embedded) => Some(Arc::new(embedded::open(embedded, &config, bound)?)),
+            _ => None,
+        };
+        let site = site(&config, bound, audit.as_ref(), &undertaker, authserver.clone(), &metrics)?;
+        announce(&log, &config, bound, metrics_url.as_deref())?;
+        embedded::welcome(&log, &config, bound, authserver.as_deref())?;
+        let serving = Serving::new(Arc::new(site), config.limits.clone(), tls.clone(), Arc::clone(&metrics));
+        tokio::select! {
+            biased;
+            () = shutdown.cancelled() => break serving,
+            () = changed(&mut urls) => {}
+            () = serving.accept(&listener) => {}
+        }
+        // Who came through the tunnel that was is gone; who is on this machine may finish.
+        drains.spawn(serving.drain());
+    };
+    info!("shutting down: finishing what was accepted");
+    serving.close(listener).await;
+    serving.drain().await;
+    drains.close();
+    drains.wait().await;
+    kept_open.cancel();
     // One for all servers: none of them may end before its own time the processes of another.
     undertaker.close(grace * 2).await;
     side_tasks.close();
     side_tasks.wait().await;
+    if let Some(audit) = audit
+        && let Err(failure) = audit.shutdown().await
+    {
+        error!(error = %failure, "audit records may be lost");
+    }
     Ok(())
+}
+
+/// Keeps `tunnel` open until `end`, and gives its URLs.
+fn keep_open(tunnel: Tunnel, tasks: &TaskTracker, end: CancellationToken) -> watch::Receiver<String> {
+    let (urls, receiver) = watch::channel(tunnel.url().to_owned());
+    tasks.spawn(async move { end.run_until_cancelled(tunnel.keep(&urls)).await });
+    receiver
+}
+
+/// Waits until the tunnel has another URL. Without a tunnel that is never.
+async fn changed(urls: &mut Option<watch::Receiver<String>>) {
+    if let Some(urls) = urls
+        && urls.changed().await.is_ok()
+    {
+        let url = &*urls.borrow();
+        warn!(
+            url,
+            "the tunnel has another URL, so this is another resource: tokens for the old one are refused, and clients \
+             have to be given the new one"
+        );
+        return;
+    }
+    std::future::pending().await
 }
 
 /// The longest time that a server's processes have after each request to end.
@@ -256,12 +325,11 @@ fn verifier(
 fn site(
     config: &Config,
     bound: SocketAddr,
-    audit: Option<Audit>,
+    audit: Option<&Arc<Audit>>,
     undertaker: &Undertaker,
     authserver: Option<Arc<AuthServer>>,
     metrics: &Arc<Metrics>,
 ) -> Result<Site, ServeError> {
-    let audit = audit.map(Arc::new);
     let bounds = Bounds::new(&config.limits, !matches!(config.auth, Auth::None));
     let mut gates = Vec::with_capacity(config.servers.len());
     for server in &config.servers {
@@ -291,13 +359,13 @@ fn site(
             bounds: bounds.clone(),
             denial: server.denial,
             filter_lists: server.filter_lists,
-            audit: audit.clone(),
+            audit: audit.cloned(),
             metrics: Arc::clone(metrics),
         });
         gates.push((server.name.clone(), gate));
     }
     let oauth = authserver.map(|server| OAuth::new(server, &config.limits));
-    Ok(Site::new(gates, bounds, audit, oauth))
+    Ok(Site::new(gates, bounds, oauth))
 }
 
 /// The name that clients may show to people.
@@ -340,6 +408,17 @@ pub(crate) fn program(name: &str, command: &server_settings::Command) -> Program
         working_dir: command.working_dir.clone(),
         max_line_bytes: command.max_message_bytes,
         grace: command.stop_grace,
+        hears: None,
+    }
+}
+
+/// Opens the audit file again, after a log rotation.
+#[cfg(unix)]
+async fn reopen(audit: Option<&Audit>) {
+    if let Some(audit) = audit
+        && let Err(failure) = audit.reopen().await
+    {
+        error!(error = %failure, "cannot open the audit file again; records go to the old one");
     }
 }
 
@@ -362,12 +441,12 @@ impl Signals {
     }
 
     /// Cancels `shutdown` at SIGTERM or SIGINT; reopens the audit file at SIGHUP.
-    async fn watch(mut self, site: Arc<Site>, shutdown: CancellationToken) {
+    async fn watch(mut self, audit: Option<Arc<Audit>>, shutdown: CancellationToken) {
         loop {
             tokio::select! {
                 _ = self.terminate.recv() => break,
                 _ = self.interrupt.recv() => break,
-                _ = self.hang_up.recv() => site.reopen_audit().await,
+                _ = self.hang_up.recv() => reopen(audit.as_deref()).await,
             }
         }
         shutdown.cancel();
@@ -384,7 +463,7 @@ impl Signals {
         Ok(Self)
     }
 
-    async fn watch(self, _site: Arc<Site>, shutdown: CancellationToken) {
+    async fn watch(self, _audit: Option<Arc<Audit>>, shutdown: CancellationToken) {
         if tokio::signal::ctrl_c().await.is_ok() {
             shutdown.cancel();
         }

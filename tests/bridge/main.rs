@@ -34,11 +34,14 @@ mod operations;
 mod origin;
 mod policy;
 mod policy_commands;
+mod proxy;
 mod secrecy;
 mod servers;
 mod startup;
 mod tls;
 mod translated;
+#[cfg(unix)]
+mod tunnel;
 #[cfg(target_os = "linux")]
 mod watcher;
 mod wire;

@@ -1,6 +1,6 @@
 //! TLS from files.
 
-use std::sync::Arc;
+use std::{net::SocketAddr, sync::Arc};
 
 use rustls::{
     ClientConfig, ClientConnection, RootCertStore, StreamOwned,
@@ -36,7 +36,12 @@ impl Identity {
         }
     }
 
-    fn connect(&self, bridge: &Bridge, protocols: &[&[u8]]) -> StreamOwned<ClientConnection, std::net::TcpStream> {
+    /// TLS to `address`, which must have this certificate.
+    pub(crate) fn connect(
+        &self,
+        address: SocketAddr,
+        protocols: &[&[u8]],
+    ) -> StreamOwned<ClientConnection, std::net::TcpStream> {
         let mut roots = RootCertStore::empty();
         roots.add(self.certificate.clone()).expect("our own certificate");
         let provider = Arc::new(rustls::crypto::ring::default_provider());
@@ -45,7 +50,7 @@ impl Identity {
         config.alpn_protocols = protocols.iter().map(|name| name.to_vec()).collect();
         let name = ServerName::try_from("localhost").expect("a name");
         let session = ClientConnection::new(Arc::new(config), name).expect("a session");
-        StreamOwned::new(session, socket(bridge.address()))
+        StreamOwned::new(session, socket(address))
     }
 }
 
@@ -63,7 +68,7 @@ fn a_call_over_tls() {
     assert_eq!(bridge.resource(), bridge.url());
     let answer = serde_json::json!({ "active": true, "sub": "u", "aud": bridge.resource(), "scope": ALL_SCOPES });
     server.set("token", &answer);
-    let mut connection = Connection::over(Box::new(identity.connect(&bridge, &[b"http/1.1"])));
+    let mut connection = Connection::over(Box::new(identity.connect(bridge.address(), &[b"http/1.1"])));
     let host = format!("localhost:{}", bridge.address().port());
     for _ in 0..3 {
         let request = mcp::call("add").header("Host", &host).bearer("token");
@@ -85,7 +90,7 @@ fn both_http_versions_are_offered() {
     for (offered, chosen) in
         [(&[&b"h2"[..], b"http/1.1"][..], Some(&b"h2"[..])), (&[b"http/1.1"], Some(b"http/1.1")), (&[], None)]
     {
-        let mut stream = identity.connect(&bridge, offered);
+        let mut stream = identity.connect(bridge.address(), offered);
         while stream.conn.is_handshaking() {
             stream.conn.complete_io(&mut stream.sock).expect("a handshake");
         }
@@ -106,7 +111,7 @@ fn strangers_on_the_tls_port() {
     assert!(!matches!(plain.try_read_head(), Ok(Some(head)) if head.status < 400), "an answer in cleartext");
     let mut silent = Connection::open(bridge.address());
     assert!(silent.is_closed_by_peer(), "a handshake that never comes is waited for");
-    let mut connection = Connection::over(Box::new(identity.connect(&bridge, &[])));
+    let mut connection = Connection::over(Box::new(identity.connect(bridge.address(), &[])));
     let health = Request::get("/healthz").header("Host", "localhost");
     connection.write(&health.bytes(bridge.address()));
     connection.read_response(false).expect(200, "others");

@@ -69,7 +69,7 @@ impl Request {
         self.body(body.to_string())
     }
 
-    fn has(&self, name: &str) -> bool {
+    pub(crate) fn has(&self, name: &str) -> bool {
         self.headers.iter().any(|(field, _)| field.eq_ignore_ascii_case(name))
     }
 

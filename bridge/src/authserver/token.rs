@@ -105,12 +105,14 @@ impl AuthServer {
         let scopes = form.value("scope").map(|text| ScopeSet::from_peer(text.split_ascii_whitespace()));
         let (token, now) = (Digest::of(token), request.now);
         let resource = form.value("resource").map(str::to_owned);
+        let served: Vec<String> = self.resources.iter().map(|resource| resource.uri.clone()).collect();
         let refreshed = self.with_store(move |store| {
             let exchange = RefreshExchange {
                 token,
                 client_id: &client_id,
                 scopes: scopes.as_ref(),
                 resource: resource.as_deref(),
+                served: &served,
                 access,
                 refresh,
             };

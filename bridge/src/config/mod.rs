@@ -144,6 +144,9 @@ impl fmt::Display for Loaded {
         }
         let config = &self.config;
         write!(f, "\nThe settings are good. ")?;
+        if config.public_url.is_none() && config.tunnel.is_some() {
+            return f.write_str("The URL for clients is known when the tunnel is there");
+        }
         if config.public_url.is_none() && config.listen.port() == 0 {
             return f.write_str("The port is picked at start");
         }
@@ -167,6 +170,8 @@ pub struct Config {
     pub listen: SocketAddr,
     /// The origin, with or without a path prefix, under which clients reach us, as it was written.
     pub public_url: Option<String>,
+    /// The agent of a tunnel that leads here; `None` starts none.
+    pub tunnel: Option<Tunnel>,
     /// Who decides about tokens.
     pub auth: Auth,
     /// Origins of web pages that may call us, normalised (`scheme://host[:port]`). Empty: loopback
@@ -209,6 +214,24 @@ impl Config {
             }
         }
     }
+}
+
+/// A tunnel that leads here.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Tunnel {
+    /// Whose it is.
+    pub agent: Agent,
+    /// How long its agent may take until it has one.
+    pub timeout: Duration,
+}
+
+/// The agent of a tunnel: a program that somebody has installed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Agent {
+    /// Cloudflare's.
+    Cloudflared,
+    /// ngrok's.
+    Ngrok,
 }
 
 /// Who decides about tokens.

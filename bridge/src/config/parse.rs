@@ -13,7 +13,7 @@ use url::Url;
 
 use crate::{
     config::{
-        Approve, LogFormat,
+        Agent, Approve, LogFormat,
         problem::shown,
         server::{Denial, Isolation, Variable},
         settings::VARIABLE_PREFIX,
@@ -102,6 +102,14 @@ pub(super) fn approve(text: &str) -> Parsed<Approve> {
         "passphrase" => Ok(Approve::Passphrase),
         "terminal" => Ok(Approve::Terminal),
         _ => Err(format!("`{}` is not a way to sign in; use passphrase or terminal", shown(text))),
+    }
+}
+
+pub(super) fn agent(text: &str) -> Parsed<Agent> {
+    match text {
+        "cloudflared" => Ok(Agent::Cloudflared),
+        "ngrok" => Ok(Agent::Ngrok),
+        _ => Err(format!("`{}` is not a tunnel agent; use cloudflared or ngrok", shown(text))),
     }
 }
 

@@ -1,6 +1,6 @@
 //! From what was written to what is meant.
 
-use std::{net::SocketAddr, num::NonZeroU32, ops::RangeInclusive, time::Duration};
+use std::{ffi::OsStr, net::SocketAddr, num::NonZeroU32, ops::RangeInclusive, time::Duration};
 
 use tracing::Level;
 use url::Url;
@@ -8,7 +8,7 @@ use url::Url;
 use crate::{
     authserver,
     config::{
-        Audit, Auth, Config, Limits, Log, LogFormat, RateLimit, TlsFiles,
+        Agent, Audit, Auth, Config, Limits, Log, LogFormat, RateLimit, TlsFiles, Tunnel,
         auth::auth,
         parse,
         resolver::{Resolver, warn_if_readable_by_all},
@@ -48,6 +48,7 @@ pub(super) fn resolve(r: &mut Resolver<'_>) -> Resolved {
     if let Some(Auth::Embedded(_)) = &auth {
         embedded(r, public_url.as_deref(), servers.as_deref().unwrap_or_default());
     }
+    let tunnel = tunnel(r, listen, public_url.as_deref(), auth.as_ref());
     if let Some(listen) = listen {
         exposure(r, listen, public_url.is_some(), auth.as_ref());
         if let Some(metrics) = metrics_listen {
@@ -57,6 +58,7 @@ pub(super) fn resolve(r: &mut Resolver<'_>) -> Resolved {
     let resolved = |((listen, auth), servers)| Config {
         listen,
         public_url,
+        tunnel,
         auth,
         allowed_origins,
         allowed_hosts,
@@ -97,12 +99,49 @@ fn exposure(r: &mut Resolver<'_>, listen: SocketAddr, is_public: bool, auth: Opt
         if r.is_written(&s::ALLOWED_HOST) {
             r.warnings.push("auth is none and allowed_host is set: a tunnel with that host lets everybody in".into());
         }
-    } else if !loopback && !is_public && !r.is_written(&s::PUBLIC_URL) {
+    } else if !loopback && !is_public && !r.is_written(&s::PUBLIC_URL) && !r.is_written(&s::TUNNEL) {
         let what = "not a loopback address, so clients need public_url to know this server; set it to the URL they use, \
                     like https://mcp.example.com";
         r.problem(&s::LISTEN, what);
     }
 }
+
+/// The tunnel, and what may not be behind one.
+fn tunnel(
+    r: &mut Resolver<'_>,
+    listen: Option<SocketAddr>,
+    public_url: Option<&str>,
+    auth: Option<&Auth>,
+) -> Option<Tunnel> {
+    let agent = r.value(&s::TUNNEL, parse::agent);
+    let timeout = r.value(&s::TUNNEL_TIMEOUT, parse::duration(Duration::from_secs(1)));
+    let tunnel = Tunnel { agent: agent?, timeout: timeout? };
+    if let Some(Auth::None) = auth {
+        r.problem(&s::TUNNEL, "auth = none would let everybody on the internet in; remove one of the two");
+    }
+    if public_url.is_some_and(|url| url.starts_with("http://")) {
+        r.problem(
+            &s::PUBLIC_URL,
+            "the URL of a tunnel is an https one; correct it, or leave it out to take what comes",
+        );
+    }
+    if listen.is_some_and(|listen| !listen.ip().is_loopback()) {
+        r.problem(&s::LISTEN, "a tunnel comes from this machine, and nobody else needs to; listen on 127.0.0.1");
+    }
+    if r.is_written(&s::TLS_CERT) {
+        r.problem(&s::TLS_CERT, "a tunnel brings its own certificate, and comes from this machine; leave it out");
+    }
+    let has_token = r.raw.variables.contains(OsStr::new(CLOUDFLARED_TOKEN));
+    if tunnel.agent == Agent::Cloudflared && has_token && !r.is_written(&s::PUBLIC_URL) {
+        let what = "is not used, because a tunnel without public_url is a quick one, which belongs to nobody; set \
+                    public_url to the URL of the tunnel that the token is for";
+        r.warnings.push(format!("{CLOUDFLARED_TOKEN} {what}"));
+    }
+    Some(tunnel)
+}
+
+/// The variable from which cloudflared takes the token of a tunnel.
+const CLOUDFLARED_TOKEN: &str = "TUNNEL_TOKEN";
 
 fn metrics_exposure(r: &mut Resolver<'_>, listen: SocketAddr, metrics: SocketAddr) {
     let same_ip = metrics.ip() == listen.ip() || metrics.ip().is_unspecified() || listen.ip().is_unspecified();

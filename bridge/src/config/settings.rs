@@ -115,6 +115,12 @@ settings! {
     PUBLIC_URL = Setting::new("public_url", LISTENING, "URL",
         "Origin (and path prefix, if any) under which clients reach this server, like https://mcp.example.com; \
          unset: the listening address");
+    TUNNEL = Setting::new("tunnel", LISTENING, "cloudflared|ngrok",
+        "Start this tunnel agent, be reached through it, and take the public URL from it; with --public-url: a tunnel \
+         that has that URL")
+        .kind(Kind::Choice(&["cloudflared", "ngrok"]));
+    TUNNEL_TIMEOUT = Setting::new("tunnel_timeout", LISTENING, "DURATION", "Time for the agent to have a tunnel")
+        .default("30s");
     TLS_CERT = Setting::new("tls_cert", LISTENING, "FILE", "PEM certificate chain; serves HTTPS, needs --tls-key")
         .kind(Kind::File);
     TLS_KEY = Setting::new("tls_key", LISTENING, "FILE", "PEM private key that belongs to --tls-cert")

@@ -27,13 +27,13 @@ use rustls::{
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::{TcpListener, TcpStream},
-    sync::Semaphore,
+    sync::{OwnedSemaphorePermit, Semaphore},
     time::{sleep, timeout},
 };
 use tokio_io_timeout::TimeoutStream;
 use tokio_rustls::TlsAcceptor;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
-use tracing::{debug, info, warn};
+use tracing::{debug, warn};
 
 use crate::{
     config::{Limits, TlsFiles},
@@ -72,84 +72,96 @@ struct Shared {
     idle_closing: CancellationToken,
 }
 
-/// Serves `site` on `listener` until `shutdown`, then drains for at most the drain time-out.
-///
-/// Every connection's task is joined before this returns, or aborted when the time-out has passed.
-pub async fn serve(
-    listener: TcpListener,
-    site: Arc<Site>,
-    limits: Limits,
-    tls: Option<TlsAcceptor>,
-    metrics: Arc<Metrics>,
-    shutdown: CancellationToken,
-) {
-    let connections = TaskTracker::new();
-    let slots = Arc::new(Semaphore::new(limits.max_connections));
-    let drain_timeout = limits.drain_timeout;
-    let aborting = CancellationToken::new();
-    let shared = Arc::new(Shared {
-        site: Arc::clone(&site),
-        limits,
-        tls,
-        metrics,
-        closing: AtomicBool::new(false),
-        idle_closing: CancellationToken::new(),
-    });
-    let start = |stream: TcpStream, peer: SocketAddr, slot| {
-        let (shared, aborting) = (Arc::clone(&shared), aborting.child_token());
-        connections.spawn(async move {
+/// A site that is served: its connections, and their end.
+pub struct Serving {
+    shared: Arc<Shared>,
+    connections: TaskTracker,
+    slots: Arc<Semaphore>,
+    aborting: CancellationToken,
+}
+
+impl Serving {
+    /// Serves `site`, as soon as connections are [accepted](Self::accept).
+    pub fn new(site: Arc<Site>, limits: Limits, tls: Option<TlsAcceptor>, metrics: Arc<Metrics>) -> Self {
+        Self {
+            connections: TaskTracker::new(),
+            slots: Arc::new(Semaphore::new(limits.max_connections)),
+            aborting: CancellationToken::new(),
+            shared: Arc::new(Shared {
+                site,
+                limits,
+                tls,
+                metrics,
+                closing: AtomicBool::new(false),
+                idle_closing: CancellationToken::new(),
+            }),
+        }
+    }
+
+    /// Accepts connections from `listener` and serves them. Never ends by itself; dropping the future
+    /// ends the accepting, and loses no connection.
+    pub async fn accept(&self, listener: &TcpListener) {
+        let mut tidy = tokio::time::interval(TIDY_INTERVAL);
+        loop {
+            let slot = tokio::select! {
+                _ = tidy.tick() => {
+                    self.shared.site.tidy();
+                    continue;
+                }
+                // Without a free slot nothing is accepted: the system's queue holds the rest.
+                slot = Arc::clone(&self.slots).acquire_owned() => slot.expect("the semaphore is never closed"),
+            };
+            tokio::select! {
+                _ = tidy.tick() => self.shared.site.tidy(),
+                accepted = listener.accept() => match accepted {
+                    Ok((stream, peer)) => self.start(stream, peer, slot),
+                    Err(error) => {
+                        warn!(%error, "cannot accept a connection");
+                        sleep(ACCEPT_PAUSE).await;
+                    }
+                },
+            }
+        }
+    }
+
+    fn start(&self, stream: TcpStream, peer: SocketAddr, slot: OwnedSemaphorePermit) {
+        let (shared, aborting) = (Arc::clone(&self.shared), self.aborting.child_token());
+        self.connections.spawn(async move {
             let _slot = slot;
             aborting.run_until_cancelled(connection(stream, peer, shared)).await;
         });
-    };
+    }
 
-    let mut tidy = tokio::time::interval(TIDY_INTERVAL);
-    loop {
-        let slot = tokio::select! {
-            () = shutdown.cancelled() => break,
-            _ = tidy.tick() => {
-                site.tidy();
-                continue;
-            }
-            // Without a free slot nothing is accepted: the system's queue holds the rest.
-            slot = Arc::clone(&slots).acquire_owned() => slot.expect("the semaphore is never closed"),
-        };
-        tokio::select! {
-            () = shutdown.cancelled() => break,
-            _ = tidy.tick() => site.tidy(),
-            accepted = listener.accept() => match accepted {
-                Ok((stream, peer)) => start(stream, peer, slot),
-                Err(error) => {
-                    warn!(%error, "cannot accept a connection");
-                    sleep(ACCEPT_PAUSE).await;
-                }
-            },
+    /// Takes what the system has accepted for us, which counts as accepted, and stops listening.
+    pub async fn close(&self, listener: TcpListener) {
+        self.shared.closing.store(true, Ordering::Relaxed);
+        while let Ok(Ok((stream, peer))) = timeout(Duration::ZERO, listener.accept()).await {
+            let Ok(slot) = Arc::clone(&self.slots).try_acquire_owned() else { break };
+            self.start(stream, peer, slot);
         }
     }
 
-    info!("shutting down: finishing what was accepted");
-    shared.closing.store(true, Ordering::Relaxed);
-    // Connections that the system has accepted for us count as accepted.
-    while let Ok(Ok((stream, peer))) = timeout(Duration::ZERO, listener.accept()).await {
-        let Ok(slot) = Arc::clone(&slots).try_acquire_owned() else { break };
-        start(stream, peer, slot);
-    }
-    drop(listener);
-    site.end_streams();
-    connections.close();
-    let drained = async {
-        if timeout(DRAIN_NOTICE, connections.wait()).await.is_err() {
-            shared.idle_closing.cancel();
+    /// Finishes what was accepted, for at most the drain time-out; then ends what is behind the gates.
+    ///
+    /// Every connection's task is joined before this returns, or aborted when the time-out has passed.
+    pub async fn drain(self) {
+        let Self { shared, connections, aborting, .. } = self;
+        shared.closing.store(true, Ordering::Relaxed);
+        shared.site.end_streams();
+        connections.close();
+        let drained = async {
+            if timeout(DRAIN_NOTICE, connections.wait()).await.is_err() {
+                shared.idle_closing.cancel();
+                connections.wait().await;
+            }
+        };
+        if timeout(shared.limits.drain_timeout, drained).await.is_err() {
+            warn!(connections = connections.len(), "the drain time-out has passed; ending what is left");
+            aborting.cancel();
             connections.wait().await;
         }
-    };
-    if timeout(drain_timeout, drained).await.is_err() {
-        warn!(connections = connections.len(), "the drain time-out has passed; ending what is left");
-        aborting.cancel();
-        connections.wait().await;
+        shared.site.shut_down().await;
     }
-    site.shut_down().await;
-    site.close_audit().await;
 }
 
 async fn connection(stream: TcpStream, peer: SocketAddr, shared: Arc<Shared>) {

@@ -5,7 +5,7 @@ use std::{net::IpAddr, sync::Arc};
 use bytes::Bytes;
 use futures_util::future::join_all;
 use http::{Request, Response, StatusCode};
-use tracing::{error, warn};
+use tracing::warn;
 
 use crate::{
     http::{
@@ -14,7 +14,7 @@ use crate::{
         oauth::OAuth,
         respond::{self, Body},
     },
-    telemetry::{alarm::OncePerMinute, audit::Audit},
+    telemetry::alarm::OncePerMinute,
     token::NotReady,
 };
 
@@ -23,20 +23,19 @@ pub struct Site {
     /// By the server's name; at least one.
     gates: Vec<(String, Gate)>,
     bounds: Bounds,
-    audit: Option<Arc<Audit>>,
     oauth: Option<Arc<OAuth>>,
     unready_alarm: OncePerMinute,
 }
 
 impl Site {
     /// A site of `gates`, each under its server's name, and of the authorization server, if that is ours;
-    /// `bounds` and `audit` are those that the gates were made with. No two gates own one path.
+    /// `bounds` are those that the gates were made with. No two gates own one path.
     ///
     /// # Panics
     /// Without a gate.
-    pub fn new(gates: Vec<(String, Gate)>, bounds: Bounds, audit: Option<Arc<Audit>>, oauth: Option<OAuth>) -> Self {
+    pub fn new(gates: Vec<(String, Gate)>, bounds: Bounds, oauth: Option<OAuth>) -> Self {
         assert!(!gates.is_empty(), "there is something to serve");
-        Self { gates, bounds, audit, oauth: oauth.map(Arc::new), unready_alarm: OncePerMinute::default() }
+        Self { gates, bounds, oauth: oauth.map(Arc::new), unready_alarm: OncePerMinute::default() }
     }
 
     /// Answers one HTTP request from `peer`. Dropping the future cancels the request.
@@ -98,23 +97,5 @@ impl Site {
     /// Ends what is behind the gates, when nothing is accepted any more.
     pub async fn shut_down(&self) {
         join_all(self.gates.iter().map(|(_, gate)| gate.shut_down())).await;
-    }
-
-    /// Opens the audit file again, after a log rotation.
-    pub async fn reopen_audit(&self) {
-        if let Some(audit) = &self.audit
-            && let Err(failure) = audit.reopen().await
-        {
-            error!(error = %failure, "cannot open the audit file again; records go to the old one");
-        }
-    }
-
-    /// Writes down what is still waiting for the audit file.
-    pub async fn close_audit(&self) {
-        if let Some(audit) = &self.audit
-            && let Err(failure) = audit.shutdown().await
-        {
-            error!(error = %failure, "audit records may be lost");
-        }
     }
 }

@@ -1,4 +1,5 @@
-//! The one HTTP client with which verification talks to the authorization server.
+//! The one HTTP client with which verification talks to the authorization server, and a tunnel to its
+//! agent.
 
 use std::{error::Error, time::Duration};
 
@@ -19,18 +20,18 @@ const MAX_BODY_BYTES: usize = 64 * 1024;
 /// and no proxy. The environment's proxy variables are ignored, because these requests carry our
 /// client secret and other people's tokens.
 #[derive(Clone, Debug)]
-pub(super) struct Fetcher(reqwest::Client);
+pub(crate) struct Fetcher(reqwest::Client);
 
 /// An answer, read to its end.
 #[derive(Debug)]
-pub(super) struct Answer {
-    pub(super) status: StatusCode,
-    pub(super) body: Vec<u8>,
+pub(crate) struct Answer {
+    pub(crate) status: StatusCode,
+    pub(crate) body: Vec<u8>,
 }
 
 /// Why there is no answer. It shows neither what was sent nor what came back.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum FetchError {
+pub(crate) enum FetchError {
     #[error("no answer within 5 s")]
     Timeout,
     #[error("the answer is longer than 64 KiB")]
@@ -42,7 +43,7 @@ pub(super) enum FetchError {
 impl Fetcher {
     /// Trusts what the platform trusts. A machine without trust roots is an error unless `plain`:
     /// a minimal container whose authorization server is on loopback needs none.
-    pub(super) fn new(plain: bool) -> Result<Self, BuildError> {
+    pub(crate) fn new(plain: bool) -> Result<Self, BuildError> {
         install_crypto_provider();
         match Self::builder().build() {
             Ok(client) => Ok(Self(client)),
@@ -66,7 +67,7 @@ impl Fetcher {
             .http1_only()
     }
 
-    pub(super) async fn get_json(&self, url: &Url) -> Result<Answer, FetchError> {
+    pub(crate) async fn get_json(&self, url: &Url) -> Result<Answer, FetchError> {
         self.send(|| self.0.get(url.clone()).header(header::ACCEPT, "application/json")).await
     }
 

@@ -4,7 +4,7 @@ mod breaker;
 mod cache;
 mod claims;
 mod discovery;
-mod fetch;
+pub(crate) mod fetch;
 mod flights;
 mod health;
 pub mod introspection;

@@ -13,4 +13,4 @@ mod registration;
 mod sign_in;
 mod suite;
 mod tokens;
-mod world;
+pub(crate) mod world;

@@ -17,29 +17,29 @@ use crate::common::{
     mcp,
 };
 
-pub(super) const PASSPHRASE: &str = "correct horse battery";
+pub(crate) const PASSPHRASE: &str = "correct horse battery";
 /// 43 characters, and its SHA-256 below.
-pub(super) const VERIFIER: &str = "dBjftJeZ4CVP-mB92K27uhbUJU1p1r_wW1gFWFOEjXk";
-pub(super) const CALLBACK: &str = "http://127.0.0.1:5555/cb";
+pub(crate) const VERIFIER: &str = "dBjftJeZ4CVP-mB92K27uhbUJU1p1r_wW1gFWFOEjXk";
+pub(crate) const CALLBACK: &str = "http://127.0.0.1:5555/cb";
 
 /// The state of one authorization server.
-pub(super) struct State(Scratch);
+pub(crate) struct State(Scratch);
 
 impl State {
     /// With a passphrase for the owner.
-    pub(super) fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let state = Self(Scratch::new());
         let set = state.run(&["owner", "set-passphrase"], PASSPHRASE);
         assert!(set.status.success(), "{set:?}");
         state
     }
 
-    pub(super) fn folder(&self) -> PathBuf {
+    pub(crate) fn folder(&self) -> PathBuf {
         self.0.path("state")
     }
 
     /// Runs a command of the owner's.
-    pub(super) fn run(&self, arguments: &[&str], input: &str) -> Output {
+    pub(crate) fn run(&self, arguments: &[&str], input: &str) -> Output {
         let mut child = Command::new(env!("CARGO_BIN_EXE_mcp-bridge"))
             .args(arguments)
             .env_clear()
@@ -55,52 +55,57 @@ impl State {
     }
 
     /// The stdout of a command that works.
-    pub(super) fn command(&self, arguments: &[&str]) -> String {
+    pub(crate) fn command(&self, arguments: &[&str]) -> String {
         let output = self.run(arguments, "");
         assert!(output.status.success(), "{arguments:?}: {output:?}");
         String::from_utf8(output.stdout).expect("UTF-8")
     }
 
-    pub(super) fn line(&self) -> CommandLine {
+    pub(crate) fn line(&self) -> CommandLine {
         CommandLine::serve().env("MCP_BRIDGE_STATE_DIR", self.folder().to_str().expect("UTF-8"))
     }
 
-    pub(super) fn serve(&self) -> Server<'_> {
+    pub(crate) fn serve(&self) -> Server<'_> {
         self.serve_with(|line| line)
     }
 
-    pub(super) fn serve_with(&self, change: impl FnOnce(CommandLine) -> CommandLine) -> Server<'_> {
-        Server { bridge: change(self.line()).spawn(), state: self }
+    pub(crate) fn serve_with(&self, change: impl FnOnce(CommandLine) -> CommandLine) -> Server<'_> {
+        Server { bridge: change(self.line()).spawn(), state: self, road: None }
     }
 }
 
+/// A way to a bridge that leads through something else.
+pub(crate) type Road = Box<dyn Fn(&Request) -> Response + Send + Sync>;
+
 /// A bridge that serves, with that state.
-pub(super) struct Server<'s> {
-    pub(super) bridge: Bridge,
-    pub(super) state: &'s State,
+pub(crate) struct Server<'s> {
+    pub(crate) bridge: Bridge,
+    pub(crate) state: &'s State,
+    /// How requests get there; `None`: straight.
+    pub(crate) road: Option<Road>,
 }
 
 impl Server<'_> {
-    pub(super) fn send(&self, request: &Request) -> Response {
-        self.bridge.send(request)
+    pub(crate) fn send(&self, request: &Request) -> Response {
+        self.road.as_ref().map_or_else(|| self.bridge.send(request), |road| road(request))
     }
 
     /// The issuer: the origin of the resource.
-    pub(super) fn issuer(&self) -> String {
+    pub(crate) fn issuer(&self) -> String {
         self.resource().trim_end_matches("/mcp").to_owned()
     }
 
-    pub(super) fn resource(&self) -> &str {
+    pub(crate) fn resource(&self) -> &str {
         self.bridge.resource()
     }
 
     /// Registers a client with `metadata` and returns the answer.
-    pub(super) fn register(&self, metadata: &Value) -> Response {
+    pub(crate) fn register(&self, metadata: &Value) -> Response {
         self.send(&Request::post("/register").header("Content-Type", "application/json").json(metadata))
     }
 
     /// The id of a new public client that goes back to [`CALLBACK`].
-    pub(super) fn client(&self) -> String {
+    pub(crate) fn client(&self) -> String {
         let metadata =
             json!({ "client_name": "Tester", "redirect_uris": [CALLBACK], "token_endpoint_auth_method": "none" });
         let registered = self.register(&metadata).expect(201, "registration").json();
@@ -108,7 +113,7 @@ impl Server<'_> {
     }
 
     /// The parameters of a good authorization request.
-    pub(super) fn request(&self, client: &str) -> Parameters {
+    pub(crate) fn request(&self, client: &str) -> Parameters {
         Parameters::new(&[
             ("response_type", "code"),
             ("client_id", client),
@@ -121,7 +126,7 @@ impl Server<'_> {
     }
 
     /// The parameters that exchange `code`.
-    pub(super) fn exchange(&self, client: &str, code: &str) -> Parameters {
+    pub(crate) fn exchange(&self, client: &str, code: &str) -> Parameters {
         Parameters::new(&[
             ("grant_type", "authorization_code"),
             ("client_id", client),
@@ -132,23 +137,23 @@ impl Server<'_> {
         ])
     }
 
-    pub(super) fn token(&self, parameters: &Parameters) -> Response {
+    pub(crate) fn token(&self, parameters: &Parameters) -> Response {
         self.send(&form("/token", parameters))
     }
 
     /// The error of a token request that is refused.
-    pub(super) fn token_error(&self, parameters: &Parameters) -> String {
+    pub(crate) fn token_error(&self, parameters: &Parameters) -> String {
         let answer = self.token(parameters);
         assert!(answer.status >= 400, "{answer:?}");
         answer.json()["error"].as_str().expect("an error").to_owned()
     }
 
-    pub(super) fn refresh(&self, client: &str, token: &str) -> Parameters {
+    pub(crate) fn refresh(&self, client: &str, token: &str) -> Parameters {
         Parameters::new(&[("grant_type", "refresh_token"), ("client_id", client), ("refresh_token", token)])
     }
 
     /// Everything from a new browser to tokens for `scopes`.
-    pub(super) fn grant(&self, client: &str, scopes: &[&str]) -> Tokens {
+    pub(crate) fn grant(&self, client: &str, scopes: &[&str]) -> Tokens {
         let mut browser = Browser::new(self);
         browser.sign_in();
         let code = browser.code(&self.request(client), scopes);
@@ -156,21 +161,21 @@ impl Server<'_> {
     }
 
     /// The status of a tool call.
-    pub(super) fn call(&self, operation: &str, token: &str) -> u16 {
+    pub(crate) fn call(&self, operation: &str, token: &str) -> u16 {
         self.send(&mcp::call(operation).bearer(token)).status
     }
 }
 
 /// What the token endpoint has issued.
 #[derive(Debug)]
-pub(super) struct Tokens {
-    pub(super) access: String,
-    pub(super) refresh: String,
-    pub(super) scope: String,
+pub(crate) struct Tokens {
+    pub(crate) access: String,
+    pub(crate) refresh: String,
+    pub(crate) scope: String,
 }
 
 impl Tokens {
-    pub(super) fn of(answer: Response) -> Self {
+    pub(crate) fn of(answer: Response) -> Self {
         let answer = answer.expect(200, "tokens");
         assert_eq!(answer.header("Cache-Control"), Some("no-store"));
         let body = answer.json();
@@ -182,57 +187,57 @@ impl Tokens {
 
 /// Parameters in order.
 #[derive(Clone, Debug)]
-pub(super) struct Parameters(pub(super) Vec<(String, String)>);
+pub(crate) struct Parameters(pub(crate) Vec<(String, String)>);
 
 impl Parameters {
-    pub(super) fn new(pairs: &[(&str, &str)]) -> Self {
+    pub(crate) fn new(pairs: &[(&str, &str)]) -> Self {
         Self(pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect())
     }
 
     /// The same with another value for `name`.
-    pub(super) fn with(mut self, name: &str, value: &str) -> Self {
+    pub(crate) fn with(mut self, name: &str, value: &str) -> Self {
         self = self.without(name);
         self.0.push((name.to_owned(), value.to_owned()));
         self
     }
 
-    pub(super) fn without(mut self, name: &str) -> Self {
+    pub(crate) fn without(mut self, name: &str) -> Self {
         self.0.retain(|(known, _)| known != name);
         self
     }
 
     /// The same with one more.
-    pub(super) fn and(mut self, name: &str, value: &str) -> Self {
+    pub(crate) fn and(mut self, name: &str, value: &str) -> Self {
         self.0.push((name.to_owned(), value.to_owned()));
         self
     }
 
-    pub(super) fn encoded(&self) -> String {
+    pub(crate) fn encoded(&self) -> String {
         form_urlencoded::Serializer::new(String::new()).extend_pairs(&self.0).finish()
     }
 }
 
-pub(super) fn form(path: &str, parameters: &Parameters) -> Request {
+pub(crate) fn form(path: &str, parameters: &Parameters) -> Request {
     let kind = "application/x-www-form-urlencoded";
     Request::post(path).header("Content-Type", kind).body(parameters.encoded())
 }
 
-pub(super) fn challenge(verifier: &str) -> String {
+pub(crate) fn challenge(verifier: &str) -> String {
     BASE64_URL_SAFE_NO_PAD.encode(digest::digest(&digest::SHA256, verifier.as_bytes()))
 }
 
 /// A browser: it keeps its cookie, and says where its forms come from.
-pub(super) struct Browser<'s> {
+pub(crate) struct Browser<'s> {
     server: &'s Server<'s>,
-    pub(super) cookie: Option<String>,
+    pub(crate) cookie: Option<String>,
 }
 
 impl<'s> Browser<'s> {
-    pub(super) fn new(server: &'s Server<'s>) -> Self {
+    pub(crate) fn new(server: &'s Server<'s>) -> Self {
         Self { server, cookie: None }
     }
 
-    pub(super) fn send(&mut self, request: Request) -> Response {
+    pub(crate) fn send(&mut self, request: Request) -> Response {
         let request = match &self.cookie {
             Some(cookie) => request.header("Cookie", cookie),
             None => request,
@@ -244,27 +249,27 @@ impl<'s> Browser<'s> {
         answer
     }
 
-    pub(super) fn get(&mut self, target: &str) -> Response {
+    pub(crate) fn get(&mut self, target: &str) -> Response {
         self.send(Request::get(target).header("Sec-Fetch-Site", "cross-site"))
     }
 
     /// Sends a form as a page of ours does.
-    pub(super) fn post(&mut self, path: &str, parameters: &Parameters) -> Response {
+    pub(crate) fn post(&mut self, path: &str, parameters: &Parameters) -> Response {
         self.send(form(path, parameters).header("Origin", "null").header("Sec-Fetch-Site", "same-origin"))
     }
 
-    pub(super) fn authorize(&mut self, parameters: &Parameters) -> Response {
+    pub(crate) fn authorize(&mut self, parameters: &Parameters) -> Response {
         self.get(&format!("/authorize?{}", parameters.encoded()))
     }
 
-    pub(super) fn sign_in(&mut self) {
+    pub(crate) fn sign_in(&mut self) {
         let page = self.get("/account").expect(200, "the page to sign in");
         let answer = self.submit_passphrase(&page, PASSPHRASE).expect(303, "signing in");
         assert_eq!(answer.header("Location"), Some("/account"));
     }
 
     /// Sends the form of a sign-in page.
-    pub(super) fn submit_passphrase(&mut self, page: &Response, passphrase: &str) -> Response {
+    pub(crate) fn submit_passphrase(&mut self, page: &Response, passphrase: &str) -> Response {
         let fields = Parameters::new(&[
             ("form", &hidden(page, "form")),
             ("next", &hidden(page, "next")),
@@ -275,7 +280,7 @@ impl<'s> Browser<'s> {
     }
 
     /// Sends the form of a consent page.
-    pub(super) fn decide(&mut self, page: &Response, scopes: &[&str], decision: &str) -> Response {
+    pub(crate) fn decide(&mut self, page: &Response, scopes: &[&str], decision: &str) -> Response {
         let mut fields = Parameters::new(&[
             ("form", &hidden(page, "form")),
             ("request", &hidden(page, "request")),
@@ -288,7 +293,7 @@ impl<'s> Browser<'s> {
     }
 
     /// The code that a client gets whose request is allowed.
-    pub(super) fn code(&mut self, request: &Parameters, scopes: &[&str]) -> String {
+    pub(crate) fn code(&mut self, request: &Parameters, scopes: &[&str]) -> String {
         let page = self.authorize(request).expect(200, "the page that asks");
         let answer = self.decide(&page, scopes, "allow").expect(303, "consent");
         let parameters = answer_parameters(&answer);
@@ -298,7 +303,7 @@ impl<'s> Browser<'s> {
 }
 
 /// The parameters with which a browser is sent back to [`CALLBACK`].
-pub(super) fn answer_parameters(answer: &Response) -> Vec<(String, String)> {
+pub(crate) fn answer_parameters(answer: &Response) -> Vec<(String, String)> {
     let location = answer.header("Location").unwrap_or_else(|| panic!("nowhere to go: {answer:?}"));
     let url = Url::parse(location).expect("a URL");
     assert!(location.starts_with(&format!("{CALLBACK}?")), "{location}");
@@ -306,7 +311,7 @@ pub(super) fn answer_parameters(answer: &Response) -> Vec<(String, String)> {
 }
 
 /// The value of a hidden field.
-pub(super) fn hidden(page: &Response, name: &str) -> String {
+pub(crate) fn hidden(page: &Response, name: &str) -> String {
     let (text, start) = (page.text(), format!("name=\"{name}\" value=\""));
     let at = text.find(&start).unwrap_or_else(|| panic!("no field {name} in {text}")) + start.len();
     let value = text[at..].split('"').next().expect("a value");
@@ -314,21 +319,21 @@ pub(super) fn hidden(page: &Response, name: &str) -> String {
 }
 
 /// The token of the forms of an account page, but for the one that signs out.
-pub(super) fn account_form(page: &Response) -> String {
+pub(crate) fn account_form(page: &Response) -> String {
     let text = page.text().split("action=\"/account/").nth(1).expect("a form");
     let value = text.split("name=\"form\" value=\"").nth(1).and_then(|rest| rest.split('"').next());
     value.expect("a token").to_owned()
 }
 
 /// The numbers of grants, browsers, … in the buttons of an account page.
-pub(super) fn numbers(page: &Response, name: &str) -> Vec<String> {
+pub(crate) fn numbers(page: &Response, name: &str) -> Vec<String> {
     let start = format!("name=\"{name}\" value=\"");
     let parts = page.text().split(&start).skip(1).map(|rest| rest.split('"').next().expect("a value").to_owned());
     parts.collect()
 }
 
 /// Compares `text` with the snapshot `name`.
-pub(super) fn check_text(name: &str, text: &str) {
+pub(crate) fn check_text(name: &str, text: &str) {
     let mut settings = insta::Settings::clone_current();
     settings.set_snapshot_path("../../snapshots/bridge");
     settings.set_prepend_module_to_snapshot(false);
@@ -337,7 +342,7 @@ pub(super) fn check_text(name: &str, text: &str) {
 }
 
 /// Every page says that it may not be framed, cached, or run anything.
-pub(super) fn check_page(page: &Response) {
+pub(crate) fn check_page(page: &Response) {
     let policy = page.header("Content-Security-Policy").unwrap_or_else(|| panic!("no policy: {page:?}"));
     assert!(policy.starts_with("default-src 'none'; style-src 'sha256-"), "{policy}");
     assert!(policy.contains("frame-ancestors 'none'") && policy.contains("base-uri 'none'"), "{policy}");

@@ -120,6 +120,9 @@ impl Store {
             if exchange.resource.is_some_and(|resource| resource != grant.resource) {
                 return Ok(Err(NotIssued::Target));
             }
+            if !exchange.served.contains(&grant.resource) {
+                return Ok(Err(NotIssued::Invalid));
+            }
             let scopes = match exchange.scopes {
                 // What is no scope here was not granted either, as when the grant was asked for.
                 Some(asked) => {

@@ -229,6 +229,8 @@ pub(crate) struct RefreshExchange<'a> {
     /// A narrowing, if one was sent. It is for the new access token alone.
     pub(crate) scopes: Option<&'a ScopeSet>,
     pub(crate) resource: Option<&'a str>,
+    /// What tokens are issued for. The public URL may have been another one when the grant was made.
+    pub(crate) served: &'a [String],
     pub(crate) access: Digest,
     pub(crate) refresh: Digest,
 }

@@ -1,6 +1,6 @@
 //! The rules of the store, and what becomes of it when things go wrong.
 
-use std::{fs, thread};
+use std::{fs, sync::LazyLock, thread};
 
 use super::*;
 use crate::authserver::{
@@ -9,6 +9,8 @@ use crate::authserver::{
 };
 
 const RESOURCE: &str = "https://h.example/mcp";
+
+static SERVED: LazyLock<Vec<String>> = LazyLock::new(|| vec![RESOURCE.to_owned()]);
 const CHALLENGE: &str = "E9Melhoa2OwvFrEMTJguCHaoeK1t8URWbuGJSstw-cM";
 
 struct World {
@@ -110,7 +112,8 @@ impl World {
         change: impl FnOnce(&mut RefreshExchange<'a>),
     ) -> Result<(Digest, Digest, Issued), NotIssued> {
         let (access, refresh) = (digest(Purpose::Access), digest(Purpose::Refresh));
-        let mut exchange = RefreshExchange { token, client_id: "a", scopes: None, resource: None, access, refresh };
+        let mut exchange =
+            RefreshExchange { token, client_id: "a", scopes: None, resource: None, served: &SERVED, access, refresh };
         change(&mut exchange);
         self.store.refresh(exchange, now).expect("written").map(|issued| (access, refresh, issued))
     }
@@ -248,6 +251,16 @@ fn refreshing_ends_after_thirty_idle_days_and_ninety_in_all() {
     let (_, token, issued) = world.refresh_as(token, at(90 * DAY - 60), |_| {}).expect("in time");
     assert_eq!(issued.expires_in, Duration::from_secs(60), "no token outlives its grant");
     assert_eq!(world.refresh(token, at(90 * DAY)), Err(NotIssued::Invalid));
+}
+
+/// The public URL may change, and change back.
+#[test]
+fn a_refresh_token_for_what_is_served_no_more_is_refused_and_not_used_up() {
+    let world = World::new();
+    let (_, token) = world.exchange(world.code(at(0)), at(0)).expect("good");
+    let moved = world.refresh_as(token, at(1), |exchange| exchange.served = &[]);
+    assert_eq!(moved.map(|_| ()), Err(NotIssued::Invalid));
+    assert!(world.refresh(token, at(2)).is_ok());
 }
 
 #[test]

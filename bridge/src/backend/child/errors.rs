@@ -3,7 +3,7 @@
 //! It is read to its end whatever comes, because a process whose standard error is full stands
 //! still; what is shown of it has bounds, because it is somebody else's text in the operator's log.
 
-use std::{borrow::Cow, time::Duration};
+use std::{borrow::Cow, fmt, sync::Arc, time::Duration};
 
 use tokio::{
     io::{AsyncRead, AsyncReadExt as _},
@@ -26,10 +26,26 @@ const WINDOW: Duration = Duration::from_secs(1);
 /// The target of the lines in the log.
 const TARGET: &str = "mcp_bridge::child";
 
+/// Hears what a process says on its standard error, line by line, before the log does.
+pub trait Hears: fmt::Debug + Send + Sync {
+    /// What the log shall show in place of `line`, which has harmless characters and is cut where it is
+    /// long; `None` shows nothing. Must not wait.
+    fn hear(&self, line: &str) -> Option<String>;
+
+    /// Nothing more will be heard.
+    fn end(&self);
+}
+
 /// Logs the lines from `pipe` until it is closed, or its process is over even though somebody else
-/// still holds it.
-pub(super) async fn log(mut pipe: impl AsyncRead + Unpin, child: String, pid: u32, over: CancellationToken) {
-    let mut lines = Lines::new(Instant::now());
+/// still holds it. `hears`, if there is somebody, hears each line first.
+pub(super) async fn log(
+    mut pipe: impl AsyncRead + Unpin,
+    child: String,
+    pid: u32,
+    over: CancellationToken,
+    hears: Option<Arc<dyn Hears>>,
+) {
+    let mut lines = Lines { hears, ..Lines::new(Instant::now()) };
     let mut say = |said: Said<'_>| match said {
         Said::Line(line) => info!(target: TARGET, child, pid, line = &*line, "stderr"),
         Said::Dropped(count) => warn!(target: TARGET, child, pid, "stderr: … {count} lines dropped"),
@@ -54,6 +70,9 @@ pub(super) async fn log(mut pipe: impl AsyncRead + Unpin, child: String, pid: u3
         () = async { over.cancelled().await; sleep(LINGER).await } => {}
     }
     lines.end(&mut say);
+    if let Some(hears) = &lines.hears {
+        hears.end();
+    }
 }
 
 /// What is to be logged.
@@ -75,11 +94,13 @@ struct Lines {
     window: Instant,
     /// How many lines since.
     count: u64,
+    /// Who hears every line first.
+    hears: Option<Arc<dyn Hears>>,
 }
 
 impl Lines {
     fn new(now: Instant) -> Self {
-        Self { begun: Vec::new(), cut: false, window: now, count: 0 }
+        Self { begun: Vec::new(), cut: false, window: now, count: 0, hears: None }
     }
 
     /// When dropped lines are to be reported, if there are some.
@@ -128,9 +149,13 @@ impl Lines {
     fn line(&mut self, say: &mut impl FnMut(Said<'_>)) {
         let cut = std::mem::take(&mut self.cut);
         if !self.begun.trim_ascii().is_empty() {
-            self.count += 1;
-            if self.count <= SHOWN_MAX_LINES {
-                say(Said::Line(shown(&self.begun, cut)));
+            let instead = self.hears.as_ref().map(|hears| hears.hear(&shown(&self.begun, cut)));
+            if !matches!(instead, Some(None)) {
+                self.count += 1;
+                if self.count <= SHOWN_MAX_LINES {
+                    let line = instead.flatten().map_or_else(|| shown(&self.begun, cut), Cow::Owned);
+                    say(Said::Line(line));
+                }
             }
         }
         self.begun.clear();
@@ -193,6 +218,32 @@ mod tests {
         expected.extend(["x"; 49]);
         expected.push("151 dropped");
         assert_eq!(said, expected);
+    }
+
+    #[test]
+    fn who_hears_a_line_first_says_what_is_shown_of_it() {
+        #[derive(Debug, Default)]
+        struct Listener(std::sync::Mutex<Vec<String>>);
+
+        impl Hears for Listener {
+            fn hear(&self, line: &str) -> Option<String> {
+                self.0.lock().expect("what was heard").push(line.to_owned());
+                (line != "secret").then(|| line.replace("secret", "…"))
+            }
+
+            fn end(&self) {}
+        }
+
+        let listener = Arc::new(Listener::default());
+        let now = Instant::now();
+        let mut lines = Lines { hears: Some(Arc::clone(&listener) as _), ..Lines::new(now) };
+        let mut said = Vec::new();
+        let mut say = |one: Said<'_>| said.push(format!("{one:?}"));
+        lines.take(b"secret\n", now, &mut say);
+        lines.take(&b"a secret\n".repeat(60), now, &mut say);
+        lines.end(&mut say);
+        assert_eq!(listener.0.lock().expect("what was heard").len(), 61, "those that are not shown, too");
+        assert_eq!((said.len(), &*said[0], &*said[50]), (51, "Line(\"a …\")", "Dropped(10)"));
     }
 
     #[test]

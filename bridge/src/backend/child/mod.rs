@@ -30,11 +30,12 @@ pub mod watcher;
 #[cfg(all(test, target_os = "linux"))]
 mod tests;
 
-use std::{ffi::OsString, fmt, path::PathBuf, process::ExitStatus, time::Duration};
+use std::{ffi::OsString, fmt, path::PathBuf, process::ExitStatus, sync::Arc, time::Duration};
 
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
+pub use errors::Hears;
 pub use input::{Ended, Input, TrySendError};
 pub use memory::Start;
 pub(crate) use memory::Streams;
@@ -79,6 +80,8 @@ pub struct Program {
     pub max_line_bytes: usize,
     /// How long each step of ending may take: after its input was closed, and after SIGTERM.
     pub grace: Duration,
+    /// Who hears its standard error before the log does.
+    pub hears: Option<Arc<dyn Hears>>,
 }
 
 /// A running process. Its parts are used, and dropped, independently.

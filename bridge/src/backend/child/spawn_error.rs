@@ -168,6 +168,11 @@ impl Program {
         Path::new(&self.command).components().count() > 1
     }
 
+    /// Whether there is something to start, as far as that shows without starting it.
+    pub(crate) fn is_installed(&self) -> bool {
+        cfg!(windows) || self.is_there()
+    }
+
     fn is_there(&self) -> bool {
         let file = || self.working_dir.as_deref().unwrap_or(Path::new("")).join(&self.command);
         if self.has_folder() { file().exists() } else { self.locate().is_some() }

@@ -32,6 +32,7 @@ fn program(command: &str, arguments: &[&str]) -> Program {
         working_dir: None,
         max_line_bytes: 1 << 20,
         grace: LONG,
+        hears: None,
     }
 }
 

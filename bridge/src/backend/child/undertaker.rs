@@ -157,7 +157,7 @@ impl Undertaker {
         let output = Output::new(Pipe::Process(stdout), program.max_line_bytes, orders.over.clone());
         let keeper =
             Keeper { group, name: program.name.clone(), grace: program.grace, orders: orders.clone(), tell, alive };
-        let logging = errors::log(stderr, program.name.clone(), id, orders.over.clone());
+        let logging = errors::log(stderr, program.name.clone(), id, orders.over.clone(), program.hears.clone());
         // One task: each would be woken on its own, when the process starts and when it ends.
         shared.tasks.spawn(async move { tokio::join!(writing, logging, keeper.keep()) });
         Ok(Process { input, output, handle: Handle { id, orders, ended } })

@@ -38,6 +38,7 @@ impl World {
             working_dir: None,
             max_line_bytes: 1 << 20,
             grace: Duration::from_millis(100),
+            hears: None,
         };
         let process = program.spawn(&[], &undertaker, ()).expect("it starts");
         let link = Link::new("test", process, Audience::Owner(Arc::new(Deaf)), &TaskTracker::new());

@@ -151,6 +151,8 @@ fn values_that_cannot_be_used() {
         ("public-url", "http://h.example", "--public-url: plain http"),
         ("public-url", "https://h.example/?q", "--public-url: a query or fragment"),
         ("public-url", "https://H.example", "--public-url: clients compare this URL byte for byte"),
+        ("tunnel", "frp", "--tunnel: `frp` is not a tunnel agent; use cloudflared or ngrok"),
+        ("tunnel-timeout", "0s", "--tunnel-timeout: `0s` is not between 1s"),
         ("auth", "oauth", "--auth: `oauth` is not a way"),
         ("issuer", "http://a.example", "--issuer: plain http"),
         ("issuer", "https://a.example?x", "--issuer: an issuer has no query"),
@@ -243,6 +245,25 @@ fn good_values_reach_the_configuration() {
     assert_eq!(config.audit, Some(Audit { path: "audit.jsonl".into(), arguments: true }));
     assert_eq!(config.log, Log { level: Level::TRACE, format: LogFormat::Json });
     assert_eq!(warnings, [""; 0]);
+}
+
+#[test]
+fn a_tunnel_leads_to_loopback_and_only_with_authorization() {
+    let tunnel = ("tunnel", "ngrok");
+    let Loaded { config, warnings, .. } = good(&[tunnel, ("public-url", "https://n.ngrok.app")], &[]);
+    let expected = Tunnel { agent: Agent::Ngrok, timeout: Duration::from_secs(30) };
+    assert_eq!((config.tunnel, config.public_url.as_deref()), (Some(expected), Some("https://n.ngrok.app")));
+    assert_eq!(warnings, [""; 0]);
+    let loaded = good(&[("tunnel", "cloudflared")], &[("TUNNEL_TOKEN", "canary")]);
+    assert_eq!(loaded.config.tunnel.map(|tunnel| tunnel.agent), Some(Agent::Cloudflared));
+    assert!(loaded.to_string().ends_with("The URL for clients is known when the tunnel is there"), "{loaded}");
+    assert!(matches!(&*loaded.warnings, [warning] if warning.starts_with("TUNNEL_TOKEN is not used")));
+    check(&[tunnel, ("auth", "none")], &[], &["--tunnel: auth = none would let everybody on the internet in"]);
+    check(&[tunnel, ("public-url", "http://127.0.0.1:1")], &[], &["--public-url: the URL of a tunnel is an https one"]);
+    check(&[tunnel, ("listen", "0.0.0.0:1")], &[], &["--listen: a tunnel comes from this machine"]);
+    let files = Files::new();
+    let (cert, key) = (files.put("cert.pem", ""), files.put("key.pem", ""));
+    check(&[tunnel, ("tls-cert", &cert), ("tls-key", &key)], &[], &["--tls-cert: a tunnel brings its own"]);
 }
 
 #[test]
