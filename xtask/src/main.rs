@@ -1,4 +1,4 @@
-//! Chores of this repository: `cargo xtask tour`.
+//! Chores of this repository: `cargo xtask tour`, `cargo xtask dist`.
 
 use std::{
     env,
@@ -8,6 +8,7 @@ use std::{
 use anyhow::{Context as _, ensure};
 use clap::{Parser, Subcommand};
 
+mod dist;
 mod tour;
 
 /// Chores of this repository.
@@ -22,6 +23,8 @@ struct Cli {
 enum Chore {
     /// Build the bridge, and show what it does to strangers, to users, and to users without consent
     Tour,
+    /// Make what is shipped: programs, packages, bundles, images, and their checksums
+    Dist(dist::Dist),
 }
 
 fn main() -> anyhow::Result<ExitCode> {
@@ -29,18 +32,23 @@ fn main() -> anyhow::Result<ExitCode> {
         Chore::Tour => {
             build()?;
             tour::walk()?;
-            Ok(ExitCode::SUCCESS)
         }
+        Chore::Dist(dist) => dist.make()?,
     }
+    Ok(ExitCode::SUCCESS)
 }
 
 /// Builds the release binaries.
 fn build() -> anyhow::Result<()> {
-    let cargo = env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-    let status = Command::new(cargo)
+    let status = cargo()
         .args(["build", "--release", "--locked", "--package", "mcp-bridge", "--package", "mcp-calculator"])
         .status()
         .context("cannot start cargo")?;
     ensure!(status.success(), "the build failed");
     Ok(())
+}
+
+/// The cargo that runs this.
+fn cargo() -> Command {
+    Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
 }

@@ -1,0 +1,202 @@
+//! `cargo xtask dist …`: what is shipped, made the same way here and in the release workflow.
+//!
+//! Every artefact is one module with one function `make`. They take what to pack from [`Release`],
+//! write under its output folder, and are reproducible: the same commit gives the same bytes, with
+//! all times set to the commit's.
+
+use std::{
+    env, fs,
+    io::Write as _,
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
+};
+
+use anyhow::{Context as _, bail, ensure};
+use clap::{Args, ValueEnum};
+
+mod archive;
+mod build;
+mod documents;
+mod target;
+
+pub(crate) use target::Target;
+
+/// Makes what is shipped, for one platform.
+#[derive(Debug, Args)]
+pub(crate) struct Dist {
+    /// What to make; `all` is everything that the platform has
+    #[arg(required = true, value_enum)]
+    artefacts: Vec<Artefact>,
+    /// The platform that it is for
+    #[arg(long, value_enum, default_value_t = Target::host())]
+    target: Target,
+    /// The profile to build with; `release` is quicker to build, and what is shipped is `dist`
+    #[arg(long, default_value = "dist")]
+    profile: String,
+    /// A folder with the two programs, built before, instead of building them
+    #[arg(long, value_name = "FOLDER")]
+    binaries: Option<PathBuf>,
+    /// Where everything goes
+    #[arg(long, value_name = "FOLDER", default_value = "target/dist")]
+    output: PathBuf,
+}
+
+/// One kind of thing that is shipped.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Artefact {
+    /// Everything that the platform has
+    All,
+    /// The two programs by themselves
+    Binaries,
+    /// The programs, manual pages and completions: .tar.gz, for Windows .zip
+    Archive,
+}
+
+impl Artefact {
+    /// What `all` means for `target`.
+    fn all(target: Target) -> Vec<Self> {
+        let _ = target;
+        vec![Self::Archive]
+    }
+}
+
+impl Dist {
+    /// Makes everything that was asked for, and prints the path of each file.
+    pub(crate) fn make(&self) -> anyhow::Result<()> {
+        let release = Release::plan(self)?;
+        let mut artefacts = Vec::new();
+        for &artefact in &self.artefacts {
+            match artefact {
+                Artefact::All => artefacts.extend(Artefact::all(self.target)),
+                one => artefacts.push(one),
+            }
+        }
+        artefacts.dedup();
+        let mut made = Vec::new();
+        for artefact in artefacts {
+            made.extend(match artefact {
+                Artefact::All => bail!("all is not one artefact"),
+                Artefact::Binaries => release.binaries.all().map(Path::to_path_buf).to_vec(),
+                Artefact::Archive => archive::make(&release)?,
+            });
+        }
+        let mut out = std::io::stdout().lock();
+        for path in made {
+            writeln!(out, "{}", path.display())?;
+        }
+        Ok(())
+    }
+}
+
+/// What is packed, for one platform, from one commit.
+#[derive(Debug)]
+pub(crate) struct Release {
+    /// The repository.
+    pub(crate) root: PathBuf,
+    /// The one version of everything, from the workspace's `Cargo.toml`.
+    pub(crate) version: String,
+    pub(crate) target: Target,
+    pub(crate) binaries: Binaries,
+    /// Seconds since 1970 that every packed file carries: `SOURCE_DATE_EPOCH`, or the commit's time.
+    pub(crate) epoch: u64,
+    /// Where finished files go.
+    pub(crate) output: PathBuf,
+    profile: String,
+}
+
+/// The two programs, built for the platform of the release.
+#[derive(Debug)]
+pub(crate) struct Binaries {
+    pub(crate) bridge: PathBuf,
+    pub(crate) calculator: PathBuf,
+}
+
+impl Binaries {
+    pub(crate) fn all(&self) -> [&Path; 2] {
+        [&self.bridge, &self.calculator]
+    }
+
+    fn within(folder: &Path, target: Target) -> anyhow::Result<Self> {
+        let find = |name: &str| {
+            let path = folder.join(target.executable(name));
+            ensure!(path.is_file(), "{} is missing", path.display());
+            Ok(path)
+        };
+        Ok(Self { bridge: find("mcp-bridge")?, calculator: find("mcp-calculator")? })
+    }
+}
+
+impl Release {
+    fn plan(dist: &Dist) -> anyhow::Result<Self> {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().context("the repository has no folder")?.to_path_buf();
+        let epoch = epoch(&root)?;
+        let folder = match &dist.binaries {
+            Some(folder) => folder.clone(),
+            None => build::build(&root, dist.target, &dist.profile)?,
+        };
+        let output = root.join(&dist.output);
+        fs::create_dir_all(&output).with_context(|| format!("cannot make {}", output.display()))?;
+        Ok(Self {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            target: dist.target,
+            binaries: Binaries::within(&folder, dist.target)?,
+            epoch,
+            output,
+            profile: dist.profile.clone(),
+            root,
+        })
+    }
+
+    /// An empty folder of this release to put things together in, under `target/`.
+    pub(crate) fn scratch(&self, name: &str) -> anyhow::Result<PathBuf> {
+        let folder = self.root.join("target").join("dist-work").join(format!("{name}-{}", self.target));
+        match fs::remove_dir_all(&folder) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                return Err(error).with_context(|| format!("cannot empty {}", folder.display()));
+            }
+            _ => {}
+        }
+        fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
+        Ok(folder)
+    }
+}
+
+/// Runs `command` and lets its output through to stderr.
+///
+/// # Errors
+/// It cannot start (`install` says how to get it), or does not end well.
+pub(crate) fn run(command: &mut Command, install: &str) -> anyhow::Result<()> {
+    let name = command.get_program().to_string_lossy().into_owned();
+    // stdout is the list of files that were made.
+    let status = command
+        .stdin(Stdio::null())
+        .stdout(std::io::stderr())
+        .status()
+        .with_context(|| format!("cannot start {name}; {install}"))?;
+    ensure!(status.success(), "{name} failed: {status}");
+    Ok(())
+}
+
+/// Runs `command` and returns what it writes to stdout.
+///
+/// # Errors
+/// It cannot start, does not end well, or does not write text.
+pub(crate) fn output(command: &mut Command) -> anyhow::Result<String> {
+    let name = command.get_program().to_string_lossy().into_owned();
+    let output = command
+        .stdin(Stdio::null())
+        .stderr(Stdio::inherit())
+        .output()
+        .with_context(|| format!("cannot start {name}"))?;
+    ensure!(output.status.success(), "{name} failed: {}", output.status);
+    String::from_utf8(output.stdout).with_context(|| format!("{name} did not write text"))
+}
+
+fn epoch(root: &Path) -> anyhow::Result<u64> {
+    let text = match env::var("SOURCE_DATE_EPOCH") {
+        Ok(text) => text,
+        Err(_) => output(Command::new("git").args(["log", "-1", "--format=%ct"]).current_dir(root))
+            .context("the time of the commit is unknown; set SOURCE_DATE_EPOCH")?,
+    };
+    text.trim().parse().with_context(|| format!("not a number of seconds: {text}"))
+}
