@@ -93,7 +93,11 @@ pub(crate) fn welcome(
         let resource = config.resource(server, bound)?;
         log.tell(&first_steps(&resource, &server.name, shown.as_ref()));
     } else if !authserver.can_sign_in()? {
-        warn!("nobody can sign in yet: run `mcp-bridge owner reset` in a terminal, which shows a new passphrase");
+        // As another user it would make a passphrase for a state that nobody serves.
+        warn!(
+            "nobody can sign in yet: run `mcp-bridge owner reset` in a terminal, as the user of this service \
+             (with a Linux package: `mcp-bridge-admin owner reset`), which shows a new passphrase"
+        );
     }
     Ok(())
 }
