@@ -99,7 +99,11 @@ pub(crate) fn welcome(
     }
     let can_sign_in = authserver.map(AuthServer::can_sign_in).transpose()?;
     if can_sign_in == Some(false) && !(on_terminal && is_first == Some(true)) {
-        warn!("nobody can sign in yet: run `mcp-bridge owner reset` in a terminal, which shows a new passphrase");
+        // As another user it would make a passphrase for a state that nobody serves.
+        warn!(
+            "nobody can sign in yet: run `mcp-bridge owner reset` in a terminal, as the user of this service \
+             (with a Linux package: `mcp-bridge-admin owner reset`), which shows a new passphrase"
+        );
     }
     Ok(())
 }

@@ -25,6 +25,48 @@ dist() {
 scratch=$(mktemp -d "${TMPDIR:-/tmp}/packages.XXXXXX")
 trap 'rm -rf --one-file-system "$scratch"' EXIT
 
+# A Debian system with systemd in the folder $1, as it is after its installation. Kept as an archive
+# in target/tools: making it takes a minute.
+debian_root() {
+  need debootstrap debian-archive-keyring zstd
+  # Besides systemd: the shells whose completions are tried, a runtime that compiles while it runs, and
+  # the other package manager.
+  local packages=systemd,systemd-sysv,libnss-systemd,dbus,man-db,bash-completion,zsh,fish,ca-certificates,nodejs,rpm
+  local archive
+  archive=$PWD/target/tools/debian-bookworm-$(sha256sum <<<"$packages" | cut -c1-12).tar.zst
+  if [[ ! -s $archive ]]; then
+    say 'making a Debian root'
+    mkdir -p target/tools
+    debootstrap --variant=minbase --include="$packages" bookworm "$scratch/debian" >"$scratch/debootstrap.log" 2>&1 \
+      || { tail -20 "$scratch/debootstrap.log" >&2; fail 'debootstrap cannot make a Debian root'; }
+    rm -rf "$scratch"/debian/var/cache/apt/archives/*.deb
+    tar -C "$scratch/debian" --zstd --numeric-owner -cf "$archive.part" .
+    mv "$archive.part" "$archive"
+    rm -rf --one-file-system "$scratch/debian"
+  fi
+  mkdir -p "$1"
+  tar -C "$1" --numeric-owner -xpf "$archive"
+}
+
+# What is in the root $1: every path, and a checksum of each file in /etc. Leaves out what package
+# managers and their triggers write for themselves.
+inventory() {
+  (cd "$1" && find . -xdev \( -path ./proc -o -path ./sys -o -path ./dev -o -path ./run -o -path ./tmp \
+    -o -path ./var/lib/dpkg -o -path ./var/lib/rpm -o -path ./var/cache -o -path ./var/log/dpkg.log \) -prune \
+    -o -print | sort && find ./etc -type f -print0 | sort -z | xargs -0 sha256sum)
+}
+
+# Makes the package $1 again as an older one: with the version $2, and other words in its settings.
+older_deb() {
+  local tree=$scratch/older-tree package=$scratch/older.deb
+  rm -rf "$tree"
+  dpkg-deb --raw-extract "$1" "$tree"
+  sed -i "s/^Version: .*/Version: $2/" "$tree/DEBIAN/control"
+  echo '# An older version said this.' >>"$tree/etc/mcp-bridge/bridge.toml"
+  dpkg-deb --root-owner-group -Zgzip -z1 --build "$tree" "$package" >/dev/null
+  printf '%s\n' "$package"
+}
+
 # Two calls to the calculator at "$@" over stdio: its two protocol eras.
 calculates() {
   local answer

@@ -16,7 +16,10 @@ use clap::{Args, ValueEnum};
 
 mod archive;
 mod build;
+mod deb;
 mod documents;
+mod linux;
+mod rpm;
 mod target;
 
 pub(crate) use target::Target;
@@ -39,6 +42,9 @@ pub(crate) struct Dist {
     /// Where everything goes
     #[arg(long, value_name = "FOLDER", default_value = "target/dist")]
     output: PathBuf,
+    /// Which packaging of this version it is, for package managers
+    #[arg(long, value_name = "NUMBER", default_value_t = 1)]
+    revision: u32,
 }
 
 /// One kind of thing that is shipped.
@@ -50,13 +56,20 @@ enum Artefact {
     Binaries,
     /// The programs, manual pages and completions: .tar.gz, for Windows .zip
     Archive,
+    /// A package for Debian, Ubuntu and their kin
+    Deb,
+    /// A package for Fedora, RHEL, openSUSE and their kin
+    Rpm,
 }
 
 impl Artefact {
     /// What `all` means for `target`.
     fn all(target: Target) -> Vec<Self> {
-        let _ = target;
-        vec![Self::Archive]
+        let mut all = vec![Self::Archive];
+        if target.is_linux() {
+            all.extend([Self::Deb, Self::Rpm]);
+        }
+        all
     }
 }
 
@@ -78,6 +91,8 @@ impl Dist {
                 Artefact::All => bail!("all is not one artefact"),
                 Artefact::Binaries => release.binaries.all().map(Path::to_path_buf).to_vec(),
                 Artefact::Archive => archive::make(&release)?,
+                Artefact::Deb => deb::make(&release)?,
+                Artefact::Rpm => rpm::make(&release)?,
             });
         }
         let mut out = std::io::stdout().lock();
@@ -101,6 +116,8 @@ pub(crate) struct Release {
     pub(crate) epoch: u64,
     /// Where finished files go.
     pub(crate) output: PathBuf,
+    /// Which packaging of the version this is.
+    pub(crate) revision: u32,
     profile: String,
 }
 
@@ -128,7 +145,8 @@ impl Binaries {
 
 impl Release {
     fn plan(dist: &Dist) -> anyhow::Result<Self> {
-        let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().context("the repository has no folder")?.to_path_buf();
+        let root =
+            Path::new(env!("CARGO_MANIFEST_DIR")).parent().context("the repository has no folder")?.to_path_buf();
         let epoch = epoch(&root)?;
         let folder = match &dist.binaries {
             Some(folder) => folder.clone(),
@@ -142,6 +160,7 @@ impl Release {
             binaries: Binaries::within(&folder, dist.target)?,
             epoch,
             output,
+            revision: dist.revision,
             profile: dist.profile.clone(),
             root,
         })
