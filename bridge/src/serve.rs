@@ -160,7 +160,8 @@ pub async fn serve(loaded: Loaded) -> Result<(), ServeError> {
     let signals = Signals::listen().map_err(ServeError::Signals)?;
 
     let (listener, bound) = listen(config.listen).await?;
-    let undertaker = Undertaker::new().map_err(ServeError::Random)?;
+    // For the tunnel's agent, which outlives what is served. It costs nothing where there is none.
+    let agents = Undertaker::new().map_err(ServeError::Random)?;
     let shutdown = CancellationToken::new();
     let side_tasks = TaskTracker::new();
     let metrics_url = match config.metrics_listen {
@@ -175,10 +176,10 @@ pub async fn serve(loaded: Loaded) -> Result<(), ServeError> {
     let kept_open = CancellationToken::new();
     let mut urls = match config.tunnel {
         Some(tunnel) => {
-            let opening = Tunnel::open(tunnel, config.public_url.as_deref(), bound, &undertaker);
+            let opening = Tunnel::open(tunnel, config.public_url.as_deref(), bound, &agents);
             let opened = shutdown.run_until_cancelled(opening).await;
             let Some(Ok(tunnel)) = opened else {
-                undertaker.close(tunnel::GRACE * 2).await;
+                agents.close(tunnel::GRACE * 2).await;
                 return opened.map_or(Ok(()), |failed| failed.map(drop)).map_err(Into::into);
             };
             Some(keep_open(tunnel, &side_tasks, kept_open.clone()))
@@ -189,11 +190,11 @@ pub async fn serve(loaded: Loaded) -> Result<(), ServeError> {
         warn!("AUTHORIZATION IS OFF (--auth none): every program on this machine may call every tool");
     }
 
-    let grace = longest_grace(&config.servers).max(tunnel::GRACE);
+    let grace = longest_grace(&config.servers);
     let drains = TaskTracker::new();
     // Each round serves one resource: another URL of the tunnel makes us another one, for which no token
     // of before is good. Until the first is known nobody is answered.
-    let serving = loop {
+    let last = loop {
         if let Some(urls) = &mut urls {
             config.public_url = Some(urls.borrow_and_update().clone());
         }
@@ -201,27 +202,33 @@ pub async fn serve(loaded: Loaded) -> Result<(), ServeError> {
             Auth::Embedded(embedded) => Some(Arc::new(embedded::open(embedded, &config, bound)?)),
             _ => None,
         };
+        let undertaker = Undertaker::new().map_err(ServeError::Random)?;
         let site = site(&config, bound, audit.as_ref(), &undertaker, authserver.clone(), &metrics)?;
         announce(&log, &config, bound, metrics_url.as_deref())?;
         embedded::welcome(&log, &config, bound, authserver.as_deref())?;
         let serving = Serving::new(Arc::new(site), config.limits.clone(), tls.clone(), Arc::clone(&metrics));
         tokio::select! {
             biased;
-            () = shutdown.cancelled() => break serving,
+            () = shutdown.cancelled() => break (serving, undertaker),
             () = changed(&mut urls) => {}
             () = serving.accept(&listener) => {}
         }
         // Who came through the tunnel that was is gone; who is on this machine may finish.
-        drains.spawn(serving.drain());
+        drains.spawn(async move {
+            serving.drain().await;
+            // One for all servers: none of them may end before its own time the processes of another.
+            undertaker.close(grace * 2).await;
+        });
     };
     info!("shutting down: finishing what was accepted");
+    let (serving, undertaker) = last;
     serving.close(listener).await;
     serving.drain().await;
+    undertaker.close(grace * 2).await;
     drains.close();
     drains.wait().await;
     kept_open.cancel();
-    // One for all servers: none of them may end before its own time the processes of another.
-    undertaker.close(grace * 2).await;
+    agents.close(tunnel::GRACE * 2).await;
     side_tasks.close();
     side_tasks.wait().await;
     if let Some(audit) = audit

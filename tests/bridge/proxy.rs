@@ -21,6 +21,9 @@ use super::{
     tls::Identity,
 };
 
+/// Debian's, unpacked by `tests/run`.
+const NGINX: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../target/tools/nginx/usr/sbin/nginx");
+
 /// nginx, with its defaults: it buffers answers, and speaks HTTP/1.1 to us.
 struct Nginx {
     /// Where it listens, under the name `localhost`.
@@ -84,10 +87,10 @@ impl Nginx {
         );
         let config = self.scratch.file("nginx.conf", config);
         let errors = fs::File::create(self.scratch.path("errors")).expect("our own folder");
-        let mut command = Command::new("/usr/sbin/nginx");
+        let mut command = Command::new(NGINX);
         command.args(["-e", "stderr", "-p"]).arg(self.scratch.path("")).args(["-c", &config]);
         command.env_clear().stdin(Stdio::null()).stdout(Stdio::null()).stderr(errors);
-        assert!(fs::exists("/usr/sbin/nginx").expect("a path"), "nginx is missing: run tests/run, which installs it");
+        assert!(fs::exists(NGINX).expect("a path"), "nginx is missing: run tests/run, which unpacks it");
         self.running = Some(Guard::spawn(&mut command));
         wait_until("nginx listens", || {
             let ended = self.running.as_mut().is_some_and(|nginx| !matches!(nginx.0.try_wait(), Ok(None)));

@@ -140,3 +140,36 @@ fn an_agent_that_cannot_come_back_is_tried_again_and_again() {
     server.send(&mcp::call("add")).expect(401, "through the tunnel");
     mcp::call("add").send(server.bridge.address()).expect(401, "on this machine");
 }
+
+/// The processes of a command end with the old URL, and others serve the new one.
+#[test]
+fn a_command_is_served_under_the_new_url_too() {
+    let agents = Agents::new(&json!([{ "url": QUICK }, { "url": OTHER_QUICK }, { "url": OTHER_QUICK }]));
+    let state = State::new();
+    let everything = crate::everything::example("everything");
+    let command = [everything.to_str().expect("UTF-8"), "--era", "modern"];
+    let server = agents.serve(&state, "cloudflared", |line| line.command_to_serve(&command));
+    let client = server.client();
+    kill(&agents);
+    let resource = format!("{OTHER_QUICK}/mcp");
+    server
+        .bridge
+        .wait_for_event("the new resource", |event| event["message"] == "listening" && event["resource"] == resource);
+    let edge = edge(&agents);
+    let host = OTHER_QUICK.trim_start_matches("https://");
+    let server = crate::authserver::world::Server {
+        road: Some(Box::new(move |request: &Request| request.clone().header("Host", host).send(edge))),
+        ..server
+    };
+    let token = crate::authserver::world::Tokens::of({
+        let mut browser = crate::authserver::world::Browser::new(&server);
+        browser.sign_in();
+        let code = browser.code(&server.request(&client).with("resource", &resource), &["mcp"]);
+        server.token(&server.exchange(&client, &code).with("resource", &resource))
+    });
+    let call = mcp::modern("tools/call", json!({ "name": "tell", "arguments": { "words": "here" } }));
+    let answer = server.send(&call.bearer(&token.access)).expect(200, "a command");
+    assert!(answer.text().contains("here"), "{}", answer.text());
+    kill(&agents);
+    server.bridge.wait_for_event("the tunnel", says("the tunnel is there again"));
+}
