@@ -1,9 +1,6 @@
 //! What goes beside the programs: manual pages, completions, the texts of the repository.
 
-use std::{
-    path::PathBuf,
-    process::Command,
-};
+use std::{path::PathBuf, process::Command};
 
 use anyhow::Context as _;
 
@@ -22,20 +19,26 @@ pub(crate) fn all(release: &Release) -> anyhow::Result<Vec<Document>> {
     let programs = runnable(release)?;
     let mut documents = Vec::new();
     let pages = [
-        (&programs.bridge, [
-            ("man/mcp-bridge.1", &["man"][..]),
-            ("completions/mcp-bridge.bash", &["completions", "bash"]),
-            ("completions/mcp-bridge.fish", &["completions", "fish"]),
-            ("completions/_mcp-bridge", &["completions", "zsh"]),
-            ("completions/mcp-bridge.ps1", &["completions", "powershell"]),
-        ]),
-        (&programs.calculator, [
-            ("man/mcp-calculator.1", &["man"][..]),
-            ("completions/mcp-calculator.bash", &["completions", "bash"]),
-            ("completions/mcp-calculator.fish", &["completions", "fish"]),
-            ("completions/_mcp-calculator", &["completions", "zsh"]),
-            ("completions/mcp-calculator.ps1", &["completions", "powershell"]),
-        ]),
+        (
+            &programs.bridge,
+            [
+                ("man/mcp-bridge.1", &["man"][..]),
+                ("completions/mcp-bridge.bash", &["completions", "bash"]),
+                ("completions/mcp-bridge.fish", &["completions", "fish"]),
+                ("completions/_mcp-bridge", &["completions", "zsh"]),
+                ("completions/mcp-bridge.ps1", &["completions", "powershell"]),
+            ],
+        ),
+        (
+            &programs.calculator,
+            [
+                ("man/mcp-calculator.1", &["man"][..]),
+                ("completions/mcp-calculator.bash", &["completions", "bash"]),
+                ("completions/mcp-calculator.fish", &["completions", "fish"]),
+                ("completions/_mcp-calculator", &["completions", "zsh"]),
+                ("completions/mcp-calculator.ps1", &["completions", "powershell"]),
+            ],
+        ),
     ];
     for (program, pages) in pages {
         for (path, arguments) in pages {
@@ -52,10 +55,12 @@ pub(crate) fn all(release: &Release) -> anyhow::Result<Vec<Document>> {
 }
 
 /// The programs write their own manual pages: those of the release, or where they do not run here,
-/// the same ones built for this machine.
+/// the same ones for this machine: `--host-binaries`, or a build.
 fn runnable(release: &Release) -> anyhow::Result<Binaries> {
     let folder: PathBuf = if release.target.runs_here() {
         release.binaries.bridge.parent().context("the programs have no folder")?.to_path_buf()
+    } else if let Some(folder) = &release.host_binaries {
+        folder.clone()
     } else {
         build::build(&release.root, Target::host(), &release.profile)?
     };

@@ -17,6 +17,9 @@ use clap::{Args, ValueEnum};
 mod archive;
 mod build;
 mod documents;
+mod msi;
+mod pkg;
+mod sign;
 mod target;
 
 pub(crate) use target::Target;
@@ -36,6 +39,10 @@ pub(crate) struct Dist {
     /// A folder with the two programs, built before, instead of building them
     #[arg(long, value_name = "FOLDER")]
     binaries: Option<PathBuf>,
+    /// A folder with the two programs for this machine, built before: they write the manual pages of a
+    /// platform whose programs do not run here
+    #[arg(long, value_name = "FOLDER")]
+    host_binaries: Option<PathBuf>,
     /// Where everything goes
     #[arg(long, value_name = "FOLDER", default_value = "target/dist")]
     output: PathBuf,
@@ -50,13 +57,22 @@ enum Artefact {
     Binaries,
     /// The programs, manual pages and completions: .tar.gz, for Windows .zip
     Archive,
+    /// An installer for one user of Windows
+    Msi,
+    /// An installer for macOS; can be made there only
+    Pkg,
 }
 
 impl Artefact {
     /// What `all` means for `target`.
     fn all(target: Target) -> Vec<Self> {
-        let _ = target;
-        vec![Self::Archive]
+        let mut all = vec![Self::Archive];
+        match target {
+            Target::WindowsX64 => all.push(Self::Msi),
+            Target::Macos => all.push(Self::Pkg),
+            Target::LinuxX64 | Target::LinuxArm64 | Target::WindowsArm64 => {}
+        }
+        all
     }
 }
 
@@ -78,6 +94,8 @@ impl Dist {
                 Artefact::All => bail!("all is not one artefact"),
                 Artefact::Binaries => release.binaries.all().map(Path::to_path_buf).to_vec(),
                 Artefact::Archive => archive::make(&release)?,
+                Artefact::Msi => msi::make(&release)?,
+                Artefact::Pkg => pkg::make(&release)?,
             });
         }
         let mut out = std::io::stdout().lock();
@@ -102,6 +120,8 @@ pub(crate) struct Release {
     /// Where finished files go.
     pub(crate) output: PathBuf,
     profile: String,
+    /// Where programs are that run on this machine, if that is known.
+    host_binaries: Option<PathBuf>,
 }
 
 /// The two programs, built for the platform of the release.
@@ -128,7 +148,8 @@ impl Binaries {
 
 impl Release {
     fn plan(dist: &Dist) -> anyhow::Result<Self> {
-        let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().context("the repository has no folder")?.to_path_buf();
+        let root =
+            Path::new(env!("CARGO_MANIFEST_DIR")).parent().context("the repository has no folder")?.to_path_buf();
         let epoch = epoch(&root)?;
         let folder = match &dist.binaries {
             Some(folder) => folder.clone(),
@@ -139,10 +160,11 @@ impl Release {
         Ok(Self {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             target: dist.target,
-            binaries: Binaries::within(&folder, dist.target)?,
+            binaries: sign::programs(&root, dist.target, Binaries::within(&folder, dist.target)?)?,
             epoch,
             output,
             profile: dist.profile.clone(),
+            host_binaries: dist.host_binaries.clone(),
             root,
         })
     }

@@ -1,0 +1,127 @@
+//! The installer for Windows, made by wixl, which runs on Linux.
+
+use std::{
+    fs::{self, File},
+    path::{Path, PathBuf},
+    process::Command,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+
+use anyhow::{Context as _, ensure};
+use sha2::{Digest as _, Sha256};
+
+use super::{Release, Target, documents, output, run, sign};
+
+const INSTALL: &str = "install msitools and wixl";
+
+/// The texts that `installers/windows/mcp-bridge.wxs` names.
+const TEXTS: [&str; 6] = [
+    "README.md",
+    "CHANGELOG.md",
+    "LICENSE-APACHE",
+    "LICENSE-MIT",
+    "completions/mcp-bridge.ps1",
+    "completions/mcp-calculator.ps1",
+];
+
+/// `mcp-bridge-VERSION-TARGET.msi`
+pub(super) fn make(release: &Release) -> anyhow::Result<Vec<PathBuf>> {
+    ensure!(release.target == Target::WindowsX64, "an .msi is made for windows-x64 only: wixl knows no 64-bit ARM");
+    let work = release.scratch("msi")?;
+    let mut package_code = Sha256::new();
+    let mut put = |path: &str, content: &[u8]| {
+        package_code.update(path.as_bytes());
+        package_code.update(content);
+        put(&work.join("files").join(path), content, release.epoch)
+    };
+    for program in release.binaries.all() {
+        let name = program.file_name().context("a program has a name")?.to_string_lossy();
+        put(&name, &fs::read(program).with_context(|| format!("cannot read {}", program.display()))?)?;
+    }
+    let documents = documents::all(release)?;
+    for path in TEXTS {
+        let text = documents.iter().find(|document| document.path == path);
+        put(path, &text.with_context(|| format!("there is no {path}"))?.content)?;
+    }
+    let installers = release.root.join("installers").join("windows");
+    for source in ["mcp-bridge.wxs", "Environment.idt"] {
+        put(&format!("../{source}"), &fs::read(installers.join(source)).context("cannot read installers/windows")?)?;
+    }
+
+    // Windows Installer compares three numbers: a candidate for a release has those of the release.
+    let version = release.version.split(['-', '+']).next().unwrap_or_default();
+    let mut product_code = Sha256::new();
+    product_code.update(format!("product of mcp-bridge {} {}", release.version, release.target));
+    let built = work.join("built.msi");
+    let mut wixl = Command::new("wixl");
+    wixl.args(["--arch", "x64", "--define"]).arg(format!("Version={version}"));
+    wixl.arg("--define").arg(format!("ProductCode={}", guid(product_code)));
+    wixl.arg("--define").arg(format!("Source={}", work.join("files").display()));
+    wixl.arg("--output").arg(&built).arg(installers.join("mcp-bridge.wxs"));
+    run(&mut wixl, INSTALL)?;
+
+    import(&built, &installers.join("Environment.idt"))?;
+    let summary = work.join("_SummaryInformation.idt");
+    let table = output(Command::new("msiinfo").arg("export").arg(&built).arg("_SummaryInformation"))?;
+    let table = reproducible(&table, &guid(package_code), release.epoch)?;
+    fs::write(&summary, table).with_context(|| format!("cannot write {}", summary.display()))?;
+    import(&built, &summary)?;
+
+    let finished = release.output.join(format!("mcp-bridge-{}-{}.msi", release.version, release.target));
+    fs::copy(&built, &finished).with_context(|| format!("cannot write {}", finished.display()))?;
+    sign::windows(&finished)?;
+    Ok(vec![finished])
+}
+
+/// Writes a file with the time of the release, which the cabinet keeps.
+fn put(path: &Path, content: &[u8], epoch: u64) -> anyhow::Result<()> {
+    let write = || {
+        fs::create_dir_all(path.parent().unwrap_or(path))?;
+        fs::write(path, content)?;
+        File::options().write(true).open(path)?.set_modified(UNIX_EPOCH + Duration::from_secs(epoch))
+    };
+    write().with_context(|| format!("cannot write {}", path.display()))
+}
+
+fn import(package: &Path, table: &Path) -> anyhow::Result<()> {
+    run(Command::new("msibuild").arg(package).arg("-i").arg(table), INSTALL)
+}
+
+/// The summary with the code of this package, which wixl makes up, and the time of the release.
+///
+/// Two packages with one code must be the same, byte for byte; so it depends on all that is packed.
+fn reproducible(table: &str, package_code: &str, epoch: u64) -> anyhow::Result<String> {
+    let time: SystemTime = UNIX_EPOCH + Duration::from_secs(epoch);
+    // 2026-11-26T13:20:00Z
+    let time = humantime::format_rfc3339_seconds(time).to_string();
+    let time = time.trim_end_matches('Z').replace('-', "/").replace('T', " ");
+    let mut replaced = 0;
+    let mut lines = String::new();
+    for line in table.lines() {
+        let line = match line.split('\t').next() {
+            Some("9") => format!("9\t{{{package_code}}}"),
+            Some(number @ ("12" | "13")) => format!("{number}\t{time}"),
+            _ => {
+                lines.push_str(line);
+                lines.push_str("\r\n");
+                continue;
+            }
+        };
+        replaced += 1;
+        lines.push_str(&line);
+        lines.push_str("\r\n");
+    }
+    ensure!(replaced == 3, "wixl's summary is not as expected: {table}");
+    Ok(lines)
+}
+
+/// The first bits of a hash in the form of a GUID made from a name (RFC 9562 §5.8).
+fn guid(hash: Sha256) -> String {
+    let hash = hash.finalize();
+    let mut bytes = [0; 16];
+    bytes.copy_from_slice(&hash[..16]);
+    bytes[6] = bytes[6] & 0x0f | 0x80;
+    bytes[8] = bytes[8] & 0x3f | 0x80;
+    let hex: String = bytes.iter().map(|byte| format!("{byte:02X}")).collect();
+    format!("{}-{}-{}-{}-{}", &hex[..8], &hex[8..12], &hex[12..16], &hex[16..20], &hex[20..])
+}
