@@ -45,7 +45,8 @@ pub(super) fn make(release: &Release) -> anyhow::Result<Vec<PathBuf>> {
     }
     let installers = release.root.join("installers").join("windows");
     for source in ["mcp-bridge.wxs", "Environment.idt"] {
-        put(&format!("../{source}"), &fs::read(installers.join(source)).context("cannot read installers/windows")?)?;
+        let file = installers.join(source);
+        put(&format!("../{source}"), &fs::read(&file).with_context(|| format!("cannot read {}", file.display()))?)?;
     }
 
     // Windows Installer compares three numbers: a candidate for a release has those of the release.
@@ -54,13 +55,14 @@ pub(super) fn make(release: &Release) -> anyhow::Result<Vec<PathBuf>> {
     product_code.update(format!("product of mcp-bridge {} {}", release.version, release.target));
     let built = work.join("built.msi");
     let mut wixl = Command::new("wixl");
-    wixl.args(["--arch", "x64", "--define"]).arg(format!("Version={version}"));
-    wixl.arg("--define").arg(format!("ProductCode={}", guid(product_code)));
-    wixl.arg("--define").arg(format!("Source={}", work.join("files").display()));
-    wixl.arg("--output").arg(&built).arg(installers.join("mcp-bridge.wxs"));
+    // It takes no absolute paths.
+    wixl.current_dir(&work).args(["--arch", "x64", "--define", "Source=files"]);
+    wixl.args(["--define", &format!("Version={version}")]);
+    wixl.args(["--define", &format!("ProductCode={}", guid(product_code))]);
+    wixl.args(["--output", "built.msi", "mcp-bridge.wxs"]);
     run(&mut wixl, INSTALL)?;
 
-    import(&built, &installers.join("Environment.idt"))?;
+    import(&built, &work.join("Environment.idt"))?;
     let summary = work.join("_SummaryInformation.idt");
     let table = output(Command::new("msiinfo").arg("export").arg(&built).arg("_SummaryInformation"))?;
     let table = reproducible(&table, &guid(package_code), release.epoch)?;
