@@ -4,7 +4,7 @@ use std::{
     fs::{self, File},
     path::{Path, PathBuf},
     process::Command,
-    time::{Duration, SystemTime, UNIX_EPOCH},
+    time::{Duration, UNIX_EPOCH},
 };
 
 use anyhow::{Context as _, ensure};
@@ -55,19 +55,17 @@ pub(super) fn make(release: &Release) -> anyhow::Result<Vec<PathBuf>> {
     product_code.update(format!("product of mcp-bridge {} {}", release.version, release.target));
     let built = work.join("built.msi");
     let mut wixl = Command::new("wixl");
-    // It takes no absolute paths.
-    wixl.current_dir(&work).args(["--arch", "x64", "--define", "Source=files"]);
+    // What it does not understand is a warning otherwise, and left out. It takes no absolute paths.
+    wixl.env("G_DEBUG", "fatal-warnings").current_dir(&work).args(["--arch", "x64", "--define", "Source=files"]);
     wixl.args(["--define", &format!("Version={version}")]);
     wixl.args(["--define", &format!("ProductCode={}", guid(product_code))]);
     wixl.args(["--output", "built.msi", "mcp-bridge.wxs"]);
     run(&mut wixl, INSTALL)?;
 
     import(&built, &work.join("Environment.idt"))?;
-    let summary = work.join("_SummaryInformation.idt");
-    let table = output(Command::new("msiinfo").arg("export").arg(&built).arg("_SummaryInformation"))?;
-    let table = reproducible(&table, &guid(package_code), release.epoch)?;
-    fs::write(&summary, table).with_context(|| format!("cannot write {}", summary.display()))?;
-    import(&built, &summary)?;
+    edit(&built, &work, "Upgrade", inclusive)?;
+    let package_code = guid(package_code);
+    edit(&built, &work, "_SummaryInformation", |table| reproducible(table, &package_code, release.epoch))?;
 
     let finished = release.output.join(format!("mcp-bridge-{}-{}.msi", release.version, release.target));
     fs::copy(&built, &finished).with_context(|| format!("cannot write {}", finished.display()))?;
@@ -89,28 +87,45 @@ fn import(package: &Path, table: &Path) -> anyhow::Result<()> {
     run(Command::new("msibuild").arg(package).arg("-i").arg(table), INSTALL)
 }
 
+/// Replaces the table `name` of `package`.
+fn edit(
+    package: &Path,
+    work: &Path,
+    name: &str,
+    change: impl FnOnce(&str) -> anyhow::Result<String>,
+) -> anyhow::Result<()> {
+    let table = output(Command::new("msiinfo").arg("export").arg(package).arg(name))?;
+    let file = work.join(format!("{name}.idt"));
+    fs::write(&file, change(&table)?).with_context(|| format!("cannot write {}", file.display()))?;
+    import(package, &file)
+}
+
+/// What an upgrade removes, the highest version included, which wixl forgets.
+fn inclusive(table: &str) -> anyhow::Result<String> {
+    // The attributes are msidbUpgradeAttributesVersionMinInclusive, then …VersionMaxInclusive too.
+    let changed = table.replace("\t256\t\tOLDERVERSION", "\t768\t\tOLDERVERSION");
+    ensure!(changed != table, "wixl's table of upgrades is not as expected: {table}");
+    Ok(changed)
+}
+
 /// The summary with the code of this package, which wixl makes up, and the time of the release.
 ///
 /// Two packages with one code must be the same, byte for byte; so it depends on all that is packed.
 fn reproducible(table: &str, package_code: &str, epoch: u64) -> anyhow::Result<String> {
-    let time: SystemTime = UNIX_EPOCH + Duration::from_secs(epoch);
     // 2026-11-26T13:20:00Z
-    let time = humantime::format_rfc3339_seconds(time).to_string();
+    let time = humantime::format_rfc3339_seconds(UNIX_EPOCH + Duration::from_secs(epoch)).to_string();
     let time = time.trim_end_matches('Z').replace('-', "/").replace('T', " ");
     let mut replaced = 0;
     let mut lines = String::new();
     for line in table.lines() {
-        let line = match line.split('\t').next() {
-            Some("9") => format!("9\t{{{package_code}}}"),
-            Some(number @ ("12" | "13")) => format!("{number}\t{time}"),
-            _ => {
-                lines.push_str(line);
-                lines.push_str("\r\n");
-                continue;
-            }
+        // PID_REVNUMBER, PID_CREATE_DTM, PID_LASTSAVE_DTM
+        let replacement = match line.split('\t').next() {
+            Some("9") => Some(format!("9\t{{{package_code}}}")),
+            Some(number @ ("12" | "13")) => Some(format!("{number}\t{time}")),
+            _ => None,
         };
-        replaced += 1;
-        lines.push_str(&line);
+        replaced += usize::from(replacement.is_some());
+        lines.push_str(replacement.as_deref().unwrap_or(line));
         lines.push_str("\r\n");
     }
     ensure!(replaced == 3, "wixl's summary is not as expected: {table}");
