@@ -79,7 +79,6 @@ impl Artefact {
 impl Dist {
     /// Makes everything that was asked for, and prints the path of each file.
     pub(crate) fn make(&self) -> anyhow::Result<()> {
-        let release = Release::plan(self)?;
         let mut artefacts = Vec::new();
         for &artefact in &self.artefacts {
             match artefact {
@@ -88,6 +87,11 @@ impl Dist {
             }
         }
         artefacts.dedup();
+        if artefacts.contains(&Artefact::Pkg) {
+            // Before minutes of building.
+            pkg::check(self.target)?;
+        }
+        let release = Release::plan(self)?;
         let mut made = Vec::new();
         for artefact in artefacts {
             made.extend(match artefact {

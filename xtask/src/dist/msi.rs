@@ -142,3 +142,32 @@ fn guid(hash: Sha256) -> String {
     let hex: String = bytes.iter().map(|byte| format!("{byte:02X}")).collect();
     format!("{}-{}-{}-{}-{}", &hex[..8], &hex[8..12], &hex[12..16], &hex[16..20], &hex[20..])
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_package_code_is_made_from_a_name() {
+        let guid = guid(Sha256::new_with_prefix("a name"));
+        assert_eq!(guid.len(), 36);
+        assert_eq!((&guid[14..15], guid[19..20].find(['8', '9', 'A', 'B'])), ("8", Some(0)));
+    }
+
+    #[test]
+    fn a_summary_has_the_code_and_the_time_of_the_release() {
+        let table =
+            "PropertyId\tValue\r\n7\tx64;1033\r\n9\t{RANDOM}\r\n12\t2030/01/01 00:00:00\r\n13\t2030/01/01 00:00:00\r\n";
+        let expected =
+            "PropertyId\tValue\r\n7\tx64;1033\r\n9\t{CODE}\r\n12\t1970/01/02 00:00:00\r\n13\t1970/01/02 00:00:00\r\n";
+        assert_eq!(reproducible(table, "CODE", 86_400).expect("a summary"), expected);
+        assert!(reproducible("PropertyId\tValue\r\n", "CODE", 0).is_err());
+    }
+
+    #[test]
+    fn an_upgrade_removes_its_own_version_too() {
+        let table = "{CODE}\t0.0.0\t0.1.0\t\t256\t\tOLDERVERSION\r\n";
+        assert_eq!(inclusive(table).expect("a table"), "{CODE}\t0.0.0\t0.1.0\t\t768\t\tOLDERVERSION\r\n");
+        assert!(inclusive("{CODE}\t0.0.0\t0.1.0\t\t768\t\tOLDERVERSION\r\n").is_err());
+    }
+}

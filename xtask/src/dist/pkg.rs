@@ -31,10 +31,18 @@ const PLACES: [(&str, &str); 12] = [
     ("LICENSE-MIT", "share/doc/mcp-bridge/LICENSE-MIT"),
 ];
 
+/// Whether it can be made at all, for `target`, on this machine.
+///
+/// # Errors
+/// Says where it can.
+pub(super) fn check(target: Target) -> anyhow::Result<()> {
+    ensure!(target == Target::Macos, "a .pkg is for macOS; add --target macos");
+    ensure!(cfg!(target_os = "macos"), "a .pkg can be made on macOS only: pkgbuild and productbuild are Apple's");
+    Ok(())
+}
+
 /// `mcp-bridge-VERSION-macos.pkg`, for `/usr/local`, which is in everybody's `PATH`.
 pub(super) fn make(release: &Release) -> anyhow::Result<Vec<PathBuf>> {
-    ensure!(release.target == Target::Macos, "a .pkg is for macOS; add --target macos");
-    ensure!(cfg!(target_os = "macos"), "a .pkg can be made on macOS only: pkgbuild and productbuild are Apple's");
     let work = release.scratch("pkg")?;
     let prefix = work.join("root").join("usr").join("local");
     for program in release.binaries.all() {
