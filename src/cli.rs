@@ -11,7 +11,10 @@ use anyhow::Context as _;
 use clap::{CommandFactory as _, Parser, Subcommand};
 #[cfg(feature = "clients")]
 use mcp_calculator::clients::arguments::{Selection, Shown};
-use mcp_calculator::stdio::{self, Access};
+use mcp_calculator::{
+    stdio::{self, Access},
+    terminal,
+};
 use tracing::level_filters::LevelFilter;
 use tracing_subscriber::{Layer as _, filter::Targets, layer::SubscriberExt as _, util::SubscriberInitExt as _};
 
@@ -239,7 +242,8 @@ fn start_log(level: LevelFilter) {
         .with_default(level.min(LevelFilter::WARN))
         .with_target("mcp_calculator", level)
         .with_target("rmcp", LevelFilter::ERROR);
-    let format = tracing_subscriber::fmt::layer().with_writer(io::stderr).with_ansi(io::stderr().is_terminal());
+    let ansi = io::stderr().is_terminal() && terminal::shows_colours();
+    let format = tracing_subscriber::fmt::layer().with_writer(io::stderr).with_ansi(ansi);
     tracing_subscriber::registry().with(format.with_filter(targets)).init();
 }
 

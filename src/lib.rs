@@ -13,3 +13,4 @@ pub mod login;
 pub mod secret;
 pub mod server;
 pub mod stdio;
+pub mod terminal;

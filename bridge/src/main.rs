@@ -20,7 +20,7 @@ use mcp_bridge::{
     policy_commands::{self, Check},
     serve,
 };
-use mcp_calculator::{clients::command::Exit, login::registration::Registered};
+use mcp_calculator::{clients::command::Exit, login::registration::Registered, terminal};
 
 /// Wrong flags or settings; clap uses the same.
 const USAGE: u8 = 2;
@@ -153,7 +153,8 @@ fn examine(flags: DoctorFlags) -> anyhow::Result<ExitCode> {
         ascii: flags.ascii || !doctor::is_utf8(variable),
         colours: io::stdout().is_terminal()
             && variable("NO_COLOR").is_none()
-            && variable("TERM").is_none_or(|terminal| terminal != "dumb"),
+            && variable("TERM").is_none_or(|terminal| terminal != "dumb")
+            && terminal::shows_colours(),
         verbose: flags.verbose,
     };
     let found = doctor::token(flags.token_file.as_deref(), variable).and_then(|token| {

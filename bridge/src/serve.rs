@@ -142,7 +142,8 @@ fn listen_advice(error: &io::Error) -> String {
     }
 }
 
-/// Serves until SIGTERM or SIGINT, then finishes what was accepted.
+/// Serves until SIGTERM or SIGINT (on Windows Ctrl-C, Ctrl-Break, or the end of its console), then
+/// finishes what was accepted.
 ///
 /// # Errors
 /// [`ServeError`] when it cannot start, or not anew under another URL of its tunnel. Otherwise it ends only
@@ -460,20 +461,20 @@ impl Signals {
     }
 }
 
-/// Elsewhere there is Ctrl-C.
-#[cfg(not(unix))]
-struct Signals;
+/// What a keyboard and the system send on Windows, which has nothing like SIGHUP: there a restart
+/// opens the audit file anew.
+#[cfg(windows)]
+struct Signals(mcp_calculator::stdio::console::Console);
 
-#[cfg(not(unix))]
+#[cfg(windows)]
 impl Signals {
     fn listen() -> io::Result<Self> {
-        Ok(Self)
+        mcp_calculator::stdio::console::Console::listen().map(Self)
     }
 
-    async fn watch(self, _audit: Option<Arc<Audit>>, shutdown: CancellationToken) {
-        if tokio::signal::ctrl_c().await.is_ok() {
-            shutdown.cancel();
-        }
+    async fn watch(mut self, _audit: Option<Arc<Audit>>, shutdown: CancellationToken) {
+        self.0.asks_to_end().await;
+        shutdown.cancel();
     }
 }
 

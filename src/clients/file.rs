@@ -28,6 +28,7 @@ pub(crate) enum FileError {
     TooLarge(PathBuf),
     #[error("{path} is not in UTF-8 (line {line}); save it as UTF-8", path = .path.display())]
     Encoding { path: PathBuf, line: usize },
+    #[cfg(unix)]
     #[error("{} belongs to another user, and its owner cannot be kept; run this as that user", .0.display())]
     Owner(PathBuf),
     #[error("another program keeps its lock on {}; try again when it has ended", .0.display())]

@@ -3,6 +3,8 @@
 //! Requests are answered one after the other, in the order in which they came: each takes
 //! microseconds, and so two requests with one id, or an answer that overtakes another, cannot be.
 
+#[cfg(windows)]
+pub mod console;
 pub mod lines;
 mod message;
 pub mod pipes;
@@ -57,8 +59,8 @@ pub trait Access: Send + Sync {
     }
 }
 
-/// Serves what `access` allows, or everything without it, until the end of the input, SIGTERM, SIGINT,
-/// or until nobody reads the answers any more.
+/// Serves what `access` allows, or everything without it, until the end of the input, SIGTERM, SIGINT
+/// (on Windows Ctrl-C, Ctrl-Break, or the end of its console), or until nobody reads the answers any more.
 ///
 /// Everything that was read before the end of the input is answered before this returns.
 ///
@@ -129,10 +131,11 @@ async fn terminated() -> io::Result<()> {
     }
 }
 
-/// Waits for a request to end that comes from a keyboard.
-#[cfg(not(unix))]
+/// Waits for a request to end that comes from the system or a keyboard.
+#[cfg(windows)]
 async fn terminated() -> io::Result<()> {
-    tokio::signal::ctrl_c().await
+    console::Console::listen()?.asks_to_end().await;
+    Ok(())
 }
 
 #[cfg(test)]

@@ -129,6 +129,8 @@ impl EmbeddedParts {
             }
             return None;
         };
+        #[cfg(windows)]
+        crate::config::resolver::warn_if_outside_profile(r, &s::STATE_DIR, &state_dir);
         Some(Embedded {
             state_dir,
             approve: self.approve,

@@ -139,6 +139,25 @@ pub(super) fn warn_if_readable_by_all(r: &mut Resolver<'_>, setting: &Setting, p
             ));
         }
     }
-    #[cfg(not(unix))]
-    let _ = (r, setting, path);
+    #[cfg(windows)]
+    warn_if_outside_profile(r, setting, path);
+}
+
+/// Warns when other users of the machine may be able to open `path`.
+///
+/// Only the folders of a user's profile are closed to others on Windows, by access lists that what is
+/// made in them inherits. Nothing here reads such lists.
+#[cfg(windows)]
+pub(super) fn warn_if_outside_profile(r: &mut Resolver<'_>, setting: &Setting, path: &Path) {
+    let is_inside = |profile: directories::BaseDirs| {
+        std::path::absolute(path).is_ok_and(|path| path.starts_with(profile.home_dir()))
+    };
+    if !directories::BaseDirs::new().is_some_and(is_inside) {
+        r.warnings.push(format!(
+            "{}: {} is outside of your profile, and other users of this machine may be able to read it; see \
+             with `icacls` who may, or move it into your profile",
+            setting.key,
+            escaped(&path.to_string_lossy())
+        ));
+    }
 }

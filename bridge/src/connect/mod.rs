@@ -230,19 +230,17 @@ impl Signals {
     }
 }
 
-/// Elsewhere there is Ctrl-C.
-#[cfg(not(unix))]
-struct Signals;
+#[cfg(windows)]
+struct Signals(mcp_calculator::stdio::console::Console);
 
-#[cfg(not(unix))]
+#[cfg(windows)]
 impl Signals {
     fn listen() -> io::Result<Self> {
-        Ok(Self)
+        mcp_calculator::stdio::console::Console::listen().map(Self)
     }
 
-    async fn watch(self, closing: CancellationToken) {
-        if tokio::signal::ctrl_c().await.is_ok() {
-            closing.cancel();
-        }
+    async fn watch(mut self, closing: CancellationToken) {
+        self.0.asks_to_end().await;
+        closing.cancel();
     }
 }

@@ -14,6 +14,7 @@ use std::{
     time::{Duration, Instant, SystemTime},
 };
 
+use mcp_calculator::terminal::shows_colours;
 use prometheus_client::metrics::counter::Counter;
 use tracing::{Subscriber, level_filters::LevelFilter};
 use tracing_subscriber::{
@@ -54,7 +55,10 @@ static LOST_LINES: LazyLock<Counter> = LazyLock::new(Counter::default);
 /// # Errors
 /// When the process already has a log, or the thread cannot be started.
 pub fn init(level: impl Into<LevelFilter>, json: bool) -> Result<Log, LogError> {
-    let ansi = !json && io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
+    let ansi = !json
+        && io::stderr().is_terminal()
+        && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
+        && shows_colours();
     let lines = Lines::new(json, ansi);
     let queue = Arc::clone(&lines.0);
     thread::Builder::new()

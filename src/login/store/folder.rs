@@ -206,7 +206,7 @@ mod platform {
 }
 
 /// On Windows the folders of a user's profile are closed to others already, by access lists.
-#[cfg(not(unix))]
+#[cfg(windows)]
 mod platform {
     use std::fs::Metadata;
 

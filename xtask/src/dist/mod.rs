@@ -19,7 +19,10 @@ mod build;
 mod deb;
 mod documents;
 mod linux;
+mod msi;
+mod pkg;
 mod rpm;
+mod sign;
 mod target;
 
 pub(crate) use target::Target;
@@ -39,6 +42,10 @@ pub(crate) struct Dist {
     /// A folder with the two programs, built before, instead of building them
     #[arg(long, value_name = "FOLDER")]
     binaries: Option<PathBuf>,
+    /// A folder with the two programs for this machine, built before: they write the manual pages of a
+    /// platform whose programs do not run here
+    #[arg(long, value_name = "FOLDER")]
+    host_binaries: Option<PathBuf>,
     /// Where everything goes
     #[arg(long, value_name = "FOLDER", default_value = "target/dist")]
     output: PathBuf,
@@ -60,14 +67,21 @@ enum Artefact {
     Deb,
     /// A package for Fedora, RHEL, openSUSE and their kin
     Rpm,
+    /// An installer for one user of Windows
+    Msi,
+    /// An installer for macOS; can be made there only
+    Pkg,
 }
 
 impl Artefact {
     /// What `all` means for `target`.
     fn all(target: Target) -> Vec<Self> {
         let mut all = vec![Self::Archive];
-        if target.is_linux() {
-            all.extend([Self::Deb, Self::Rpm]);
+        match target {
+            Target::LinuxX64 | Target::LinuxArm64 => all.extend([Self::Deb, Self::Rpm]),
+            Target::WindowsX64 => all.push(Self::Msi),
+            Target::Macos => all.push(Self::Pkg),
+            Target::WindowsArm64 => {}
         }
         all
     }
@@ -76,7 +90,6 @@ impl Artefact {
 impl Dist {
     /// Makes everything that was asked for, and prints the path of each file.
     pub(crate) fn make(&self) -> anyhow::Result<()> {
-        let release = Release::plan(self)?;
         let mut artefacts = Vec::new();
         for &artefact in &self.artefacts {
             match artefact {
@@ -85,6 +98,11 @@ impl Dist {
             }
         }
         artefacts.dedup();
+        if artefacts.contains(&Artefact::Pkg) {
+            // Before minutes of building.
+            pkg::check(self.target)?;
+        }
+        let release = Release::plan(self)?;
         let mut made = Vec::new();
         for artefact in artefacts {
             made.extend(match artefact {
@@ -93,6 +111,8 @@ impl Dist {
                 Artefact::Archive => archive::make(&release)?,
                 Artefact::Deb => deb::make(&release)?,
                 Artefact::Rpm => rpm::make(&release)?,
+                Artefact::Msi => msi::make(&release)?,
+                Artefact::Pkg => pkg::make(&release)?,
             });
         }
         let mut out = std::io::stdout().lock();
@@ -119,6 +139,8 @@ pub(crate) struct Release {
     /// Which packaging of the version this is.
     pub(crate) revision: u32,
     profile: String,
+    /// Where programs are that run on this machine, if that is known.
+    host_binaries: Option<PathBuf>,
 }
 
 /// The two programs, built for the platform of the release.
@@ -157,11 +179,12 @@ impl Release {
         Ok(Self {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             target: dist.target,
-            binaries: Binaries::within(&folder, dist.target)?,
+            binaries: sign::programs(&root, dist.target, Binaries::within(&folder, dist.target)?)?,
             epoch,
             output,
             revision: dist.revision,
             profile: dist.profile.clone(),
+            host_binaries: dist.host_binaries.clone(),
             root,
         })
     }

@@ -123,8 +123,9 @@ fn check_private(path: &Path, remedy: &'static str) -> Result<(), StoreError> {
     Ok(())
 }
 
-/// On Windows the folders of a user's profile are closed to others already, by access lists.
-#[cfg(not(unix))]
+/// On Windows the folders of a user's profile are closed to others already, by access lists; the
+/// settings warn of any other.
+#[cfg(windows)]
 fn check_private(_: &Path, _: &'static str) -> Result<(), StoreError> {
     Ok(())
 }

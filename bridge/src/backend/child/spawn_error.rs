@@ -13,7 +13,7 @@ use crate::backend::child::Program;
 #[derive(Debug, thiserror::Error)]
 pub enum SpawnError {
     /// A name without a folder, in no folder of `PATH`.
-    #[error("`{command}` is in no folder of PATH ({path}); install it, or give its full path{}", on_windows())]
+    #[error("`{command}` is in no folder of PATH ({path}); install it, or give its full path")]
     NotInPath {
         /// The name.
         command: String,
@@ -33,10 +33,10 @@ pub enum SpawnError {
     )]
     NoInterpreter(String),
     /// The file may not be run.
-    #[error("`{0}` is not executable; allow it with `chmod +x`, and check who may enter its folder")]
+    #[error("`{0}` is not executable; {remedy}", remedy = remedies::EXECUTABLE)]
     NotExecutable(String),
     /// The file is no program.
-    #[error("`{0}` is no program for this system; a script needs a first line like `#!/bin/sh`")]
+    #[error("`{0}` is no program for this system; {remedy}", remedy = remedies::PROGRAM)]
     NotAProgram(String),
     /// The folder to start in.
     #[error("`{command}` cannot run in the folder `{}`: {error}; create it, or choose another", folder.display())]
@@ -50,8 +50,7 @@ pub enum SpawnError {
     },
     /// File descriptors have run out.
     #[error(
-        "too many files are open ({error}); raise the limit (`ulimit -n`, LimitNOFILE=), \
-         or serve fewer at once"
+        "too many files are open ({error}); {remedy}serve fewer at once", remedy = remedies::FILES
     )]
     TooManyFiles {
         /// The command.
@@ -61,8 +60,7 @@ pub enum SpawnError {
     },
     /// Processes or memory have run out.
     #[error(
-        "the system has no room for another process ({error}); raise the limit \
-         (`ulimit -u`, TasksMax=), or serve fewer at once"
+        "the system has no room for another process ({error}); {remedy}serve fewer at once", remedy = remedies::PROCESSES
     )]
     TooManyProcesses {
         /// The command.
@@ -83,9 +81,22 @@ pub enum SpawnError {
     },
 }
 
-/// What most often goes wrong on Windows.
-fn on_windows() -> &'static str {
-    if cfg!(windows) { "; scripts need their ending, as in `npx.cmd`" } else { "" }
+/// What to do about it, on this system.
+#[cfg(not(windows))]
+mod remedies {
+    pub(super) const EXECUTABLE: &str = "allow it with `chmod +x`, and check who may enter its folder";
+    pub(super) const PROGRAM: &str = "a script needs a first line like `#!/bin/sh`";
+    pub(super) const FILES: &str = "raise the limit (`ulimit -n`, LimitNOFILE=), or ";
+    pub(super) const PROCESSES: &str = "raise the limit (`ulimit -u`, TasksMax=), or ";
+}
+
+/// What to do about it, on this system.
+#[cfg(windows)]
+mod remedies {
+    pub(super) const EXECUTABLE: &str = "check that it is no folder, and who may open it (`icacls FILE`)";
+    pub(super) const PROGRAM: &str = "a script needs the program that runs it before it, as in `node server.js`";
+    pub(super) const FILES: &str = "";
+    pub(super) const PROCESSES: &str = "";
 }
 
 impl SpawnError {
@@ -138,29 +149,36 @@ fn kind_of(code: i32) -> Option<Kind> {
     }
 }
 
-#[cfg(not(unix))]
+#[cfg(windows)]
 fn kind_of(code: i32) -> Option<Kind> {
-    // ERROR_TOO_MANY_OPEN_FILES, ERROR_BAD_EXE_FORMAT.
+    // The numbers of winerror.h, in this order: ERROR_BAD_EXE_FORMAT; ERROR_TOO_MANY_OPEN_FILES;
+    // ERROR_NOT_ENOUGH_MEMORY, ERROR_OUTOFMEMORY, ERROR_NO_SYSTEM_RESOURCES, ERROR_COMMITMENT_LIMIT,
+    // ERROR_NOT_ENOUGH_QUOTA.
     match code {
-        4 => Some(Kind::Files),
         193 => Some(Kind::Format),
+        4 => Some(Kind::Files),
+        8 | 14 | 1450 | 1455 | 1816 => Some(Kind::Processes),
         _ => None,
     }
 }
 
 impl Program {
-    /// The file to start where the command is a name to look up, so that it is known without asking
-    /// for each folder of `PATH` in a fork of this process; `None` leaves it to the system.
+    /// The file to start where the command is a name to look up; `None` leaves it to the system.
+    ///
+    /// So it is known without asking for each folder of `PATH` in a fork of this process, and on
+    /// Windows, which itself looks for `npx.exe` only, `npx` is found as `npx.cmd`.
     pub(super) fn locate(&self) -> Option<PathBuf> {
-        if cfg!(windows) || self.has_folder() {
+        if self.has_folder() {
             return None;
         }
         let folders = env::split_paths(&self.path()).collect::<Vec<_>>();
-        // Relative ones begin at a folder that is not ours.
+        // Relative ones begin at a folder that is not ours. On Windows they are variables that nobody
+        // has replaced, as in `%NODE%`, and lead nowhere.
         folders
             .iter()
-            .take_while(|folder| folder.is_absolute())
-            .map(|folder| folder.join(&self.command))
+            .take_while(|folder| cfg!(windows) || folder.is_absolute())
+            .filter(|folder| folder.is_absolute())
+            .flat_map(|folder| ENDINGS.iter().map(|ending| with_ending(folder.join(&self.command), ending)))
             .find(|file| is_executable(file))
     }
 
@@ -185,13 +203,31 @@ impl Program {
     }
 }
 
+/// What may stand after the name of a command.
+#[cfg(not(windows))]
+const ENDINGS: &[&str] = &[""];
+
+/// What may stand after the name of a command: what can be started of `PATHEXT`'s default, in its order. A
+/// name with one of these has it already; one without any is a script for another system.
+#[cfg(windows)]
+const ENDINGS: &[&str] = &["", ".com", ".exe", ".bat", ".cmd"];
+
+fn with_ending(file: PathBuf, ending: &str) -> PathBuf {
+    let mut file = file.into_os_string();
+    file.push(ending);
+    file.into()
+}
+
 #[cfg(unix)]
 fn is_executable(file: &Path) -> bool {
     use std::os::unix::fs::PermissionsExt as _;
     file.metadata().is_ok_and(|file| file.is_file() && file.permissions().mode() & 0o111 != 0)
 }
 
-#[cfg(not(unix))]
+#[cfg(windows)]
 fn is_executable(file: &Path) -> bool {
-    file.is_file()
+    let is_startable = |ending: &std::ffi::OsStr| {
+        ENDINGS.iter().any(|known| known.get(1..).is_some_and(|known| ending.eq_ignore_ascii_case(known)))
+    };
+    file.extension().is_some_and(is_startable) && file.is_file()
 }

@@ -6,8 +6,9 @@ use std::{
     process::{Command, ExitStatus},
 };
 
-use process_wrap::tokio::{ChildWrapper, CommandWrap, JobObject, KillOnDrop};
+use process_wrap::tokio::{ChildWrapper, CommandWrap, CreationFlags, JobObject, KillOnDrop};
 use tokio::process::{ChildStderr, ChildStdin, ChildStdout};
+use windows::Win32::System::Threading::CREATE_NO_WINDOW;
 
 /// A process in a Job Object of its own. Dropping it kills all processes of the job.
 pub(super) struct Group {
@@ -21,10 +22,12 @@ pub(super) type Pipes = (ChildStdin, ChildStdout, ChildStderr);
 impl Group {
     /// Starts `command`, whose standard streams must be piped. Must be called in a tokio runtime.
     ///
-    /// The process is suspended until it is in the job, so that nothing it starts can be outside.
+    /// The process is suspended until it is in the job, so that nothing it starts can be outside. It gets
+    /// a console of its own, which nobody sees: Ctrl-C in ours would end it while it still has to answer,
+    /// and where we have none, each process would open a window.
     pub(super) fn spawn(command: Command) -> io::Result<(Self, Pipes)> {
         let mut command = CommandWrap::from(tokio::process::Command::from(command));
-        let mut job = command.wrap(KillOnDrop).wrap(JobObject).spawn()?;
+        let mut job = command.wrap(CreationFlags(CREATE_NO_WINDOW)).wrap(KillOnDrop).wrap(JobObject).spawn()?;
         let missing = || io::Error::other("a standard stream is not piped");
         let stdin = job.stdin().take().ok_or_else(missing)?;
         let stdout = job.stdout().take().ok_or_else(missing)?;
