@@ -48,10 +48,6 @@ impl Target {
         self == Self::host()
     }
 
-    pub(crate) fn is_linux(self) -> bool {
-        matches!(self, Self::LinuxX64 | Self::LinuxArm64)
-    }
-
     pub(crate) fn is_windows(self) -> bool {
         matches!(self, Self::WindowsX64 | Self::WindowsArm64)
     }
