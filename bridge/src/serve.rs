@@ -5,6 +5,7 @@ use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 #[cfg(unix)]
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::{net::TcpListener, sync::watch};
+use tokio_rustls::TlsAcceptor;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::{error, info, warn};
 
@@ -174,61 +175,39 @@ pub async fn serve(loaded: Loaded) -> Result<(), ServeError> {
         None => None,
     };
     side_tasks.spawn(signals.watch(audit.clone(), shutdown.clone()));
-    let kept_open = CancellationToken::new();
-    let mut urls = match config.tunnel {
-        Some(tunnel) => {
-            let opening = Tunnel::open(tunnel, config.public_url.as_deref(), bound, &agents);
-            let opened = shutdown.run_until_cancelled(opening).await;
-            let Some(Ok(tunnel)) = opened else {
-                agents.close(tunnel::GRACE * 2).await;
-                return opened.map_or(Ok(()), |failed| failed.map(drop)).map_err(Into::into);
-            };
-            Some(keep_open(tunnel, &side_tasks, kept_open.clone()))
-        }
-        None => None,
-    };
+    let opened = shutdown.run_until_cancelled(open_tunnel(&config, bound, &agents)).await;
+    if !matches!(opened, Some(Ok(_))) {
+        agents.close(tunnel::GRACE * 2).await;
+    }
+    let Some(opened) = opened else { return Ok(()) };
+    let open = CancellationToken::new();
+    let mut urls = opened?.map(|tunnel| keep_open(tunnel, &side_tasks, open.clone()));
     if matches!(config.auth, Auth::None) {
         warn!("AUTHORIZATION IS OFF (--auth none): every program on this machine may call every tool");
     }
 
-    let grace = longest_grace(&config.servers);
+    let rounds = Rounds { log: &log, bound, audit: audit.as_ref(), tls, metrics, metrics_url };
     let drains = TaskTracker::new();
-    // Each round serves one resource: another URL of the tunnel makes us another one, for which no token
-    // of before is good. Until the first is known nobody is answered.
     let last = loop {
         if let Some(urls) = &mut urls {
             config.public_url = Some(urls.borrow_and_update().clone());
         }
-        let authserver = match &config.auth {
-            Auth::Embedded(embedded) => Some(Arc::new(embedded::open(embedded, &config, bound)?)),
-            _ => None,
-        };
-        let undertaker = Undertaker::new().map_err(ServeError::Random)?;
-        let site = site(&config, bound, audit.as_ref(), &undertaker, authserver.clone(), &metrics)?;
-        announce(&log, &config, bound, metrics_url.as_deref())?;
-        embedded::welcome(&log, &config, bound, authserver.as_deref())?;
-        let serving = Serving::new(Arc::new(site), config.limits.clone(), tls.clone(), Arc::clone(&metrics));
+        let round = rounds.begin(&config)?;
         tokio::select! {
             biased;
-            () = shutdown.cancelled() => break (serving, undertaker),
+            () = shutdown.cancelled() => break round,
             () = changed(&mut urls) => {}
-            () = serving.accept(&listener) => {}
+            () = round.serving.accept(&listener) => {}
         }
         // Who came through the tunnel that was is gone; who is on this machine may finish.
-        drains.spawn(async move {
-            serving.drain().await;
-            // One for all servers: none of them may end before its own time the processes of another.
-            undertaker.close(grace * 2).await;
-        });
+        drains.spawn(round.drain());
     };
     info!("shutting down: finishing what was accepted");
-    let (serving, undertaker) = last;
-    serving.close(listener).await;
-    serving.drain().await;
-    undertaker.close(grace * 2).await;
+    last.serving.close(listener).await;
+    last.drain().await;
     drains.close();
     drains.wait().await;
-    kept_open.cancel();
+    open.cancel();
     agents.close(tunnel::GRACE * 2).await;
     side_tasks.close();
     side_tasks.wait().await;
@@ -238,6 +217,58 @@ pub async fn serve(loaded: Loaded) -> Result<(), ServeError> {
         error!(error = %failure, "audit records may be lost");
     }
     Ok(())
+}
+
+/// What all rounds of serving share. Each serves one resource: another URL of the tunnel makes us another
+/// one, for which no token of before is good, so all that hangs on it is made anew.
+struct Rounds<'s> {
+    log: &'s Log,
+    bound: SocketAddr,
+    audit: Option<&'s Arc<Audit>>,
+    tls: Option<TlsAcceptor>,
+    metrics: Arc<Metrics>,
+    metrics_url: Option<String>,
+}
+
+impl Rounds<'_> {
+    /// Makes what is served under the public URL of `config`, and says where it is.
+    fn begin(&self, config: &Config) -> Result<Round, ServeError> {
+        let authserver = match &config.auth {
+            Auth::Embedded(embedded) => Some(Arc::new(embedded::open(embedded, config, self.bound)?)),
+            _ => None,
+        };
+        let undertaker = Undertaker::new().map_err(ServeError::Random)?;
+        let site = site(config, self.bound, self.audit, &undertaker, authserver.clone(), &self.metrics)?;
+        announce(self.log, config, self.bound, self.metrics_url.as_deref())?;
+        embedded::welcome(self.log, config, self.bound, authserver.as_deref())?;
+        let limits = config.limits.clone();
+        let serving = Serving::new(Arc::new(site), limits, self.tls.clone(), Arc::clone(&self.metrics));
+        Ok(Round { serving, undertaker, grace: longest_grace(&config.servers) })
+    }
+}
+
+/// What is served under one URL, with its processes.
+struct Round {
+    serving: Serving,
+    undertaker: Undertaker,
+    grace: Duration,
+}
+
+impl Round {
+    /// Finishes what was accepted, and ends the processes.
+    async fn drain(self) {
+        self.serving.drain().await;
+        // One for all servers: none of them may end before its own time the processes of another.
+        self.undertaker.close(self.grace * 2).await;
+    }
+}
+
+/// Opens the tunnel that the settings ask for. Until it is there, nobody who has connected is answered.
+async fn open_tunnel(config: &Config, bound: SocketAddr, agents: &Undertaker) -> Result<Option<Tunnel>, TunnelError> {
+    match config.tunnel {
+        Some(tunnel) => Tunnel::open(tunnel, config.public_url.as_deref(), bound, agents).await.map(Some),
+        None => Ok(None),
+    }
 }
 
 /// Keeps `tunnel` open until `end`, and gives its URLs.

@@ -9,7 +9,7 @@ mod cloudflared;
 mod ear;
 mod ngrok;
 
-use std::{fmt::Write as _, net::SocketAddr, sync::Arc, time::Duration};
+use std::{convert::Infallible, fmt::Write as _, future::pending, net::SocketAddr, sync::Arc, time::Duration};
 
 use tokio::{
     sync::watch,
@@ -172,20 +172,9 @@ impl Tunnel {
                     }
                     let (agent, again) = (self.plan.name(), humantime::format_duration(pause));
                     warn!("the tunnel is down: {agent} {how}; starting it again in {again}");
-                    loop {
-                        sleep(pause).await;
-                        pause = (pause * 2).min(BACK_OFF_MAX);
-                        match start(&self.plan, &self.fetcher, &self.undertaker).await {
-                            Ok(running) => break self.running = running,
-                            Err(TunnelError::Start(SpawnError::Closing)) => return,
-                            Err(error) => {
-                                let again = humantime::format_duration(pause);
-                                // Its words are in the log already.
-                                let error = error.to_string();
-                                let error = error.lines().next().unwrap_or_default();
-                                warn!("the tunnel stays down: {error}; trying again in {again}");
-                            }
-                        }
+                    match self.start_again(&mut pause).await {
+                        Some(running) => self.running = running,
+                        None => return,
                     }
                     info!(url = self.running.url, "the tunnel is there again");
                 }
@@ -195,6 +184,26 @@ impl Tunnel {
                 known.clone_from(&self.running.url);
                 is_new
             });
+        }
+    }
+
+    /// Starts the agent until it has a tunnel, each time after `pause`, which grows. `None` when the bridge
+    /// ends.
+    async fn start_again(&self, pause: &mut Duration) -> Option<Running> {
+        loop {
+            sleep(*pause).await;
+            *pause = (*pause * 2).min(BACK_OFF_MAX);
+            match start(&self.plan, &self.fetcher, &self.undertaker).await {
+                Ok(running) => return Some(running),
+                Err(TunnelError::Start(SpawnError::Closing)) => return None,
+                Err(error) => {
+                    let again = humantime::format_duration(*pause);
+                    // Its words are in the log already.
+                    let error = error.to_string();
+                    let error = error.lines().next().unwrap_or_default();
+                    warn!("the tunnel stays down: {error}; trying again in {again}");
+                }
+            }
         }
     }
 }
@@ -214,7 +223,7 @@ impl Running {
             Ok(()) = self.places.changed() => {
                 Event::Moved(self.places.borrow_and_update().clone().unwrap_or_default())
             }
-            () = drain(&mut self.output) => Event::Over(self.handle.ended().await),
+            never = drain(&mut self.output) => match never {},
         }
     }
 }
@@ -235,7 +244,7 @@ async fn start(plan: &Plan, fetcher: &Fetcher, undertaker: &Undertaker) -> Resul
             biased;
             how = handle.ended() => Err(how),
             place = learn(plan.agent(), plan.is_named(), fetcher, &mut places) => Ok(place),
-            () = drain(&mut output) => Err(handle.ended().await),
+            never = drain(&mut output) => match never {},
         }
     };
     let agent = plan.name();
@@ -261,16 +270,17 @@ async fn start(plan: &Plan, fetcher: &Fetcher, undertaker: &Undertaker) -> Resul
 async fn learn(agent: Agent, named: bool, fetcher: &Fetcher, places: &mut watch::Receiver<Option<String>>) -> String {
     let place = places.wait_for(Option::is_some).await.ok().and_then(|place| place.clone());
     // Nobody else holds the ear, so it is there.
-    let Some(place) = place else { return std::future::pending().await };
+    let Some(place) = place else { return pending().await };
     match agent {
         Agent::Ngrok => place,
         Agent::Cloudflared => cloudflared::ask(fetcher, &place, named).await,
     }
 }
 
-/// Reads what an agent writes to standard output, which is nothing for us, until it is closed.
-async fn drain(output: &mut Output) {
+/// Reads what an agent writes to standard output, which is nothing for us: it must not fill its pipe.
+async fn drain(output: &mut Output) -> Infallible {
     while !matches!(output.next().await, Err(OutputError::End | OutputError::Io(_))) {}
+    pending().await
 }
 
 /// The agent's last words, and what to do about them.
