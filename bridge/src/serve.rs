@@ -1,11 +1,6 @@
 //! `serve`: from settings to a running server, and to its end.
 
-use std::{
-    io::{self, IsTerminal as _},
-    net::SocketAddr,
-    sync::Arc,
-    time::Duration,
-};
+use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
 #[cfg(unix)]
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -483,7 +478,7 @@ impl Signals {
             terminate: signal(SignalKind::terminate())?,
             interrupt: signal(SignalKind::interrupt())?,
             hang_up: signal(SignalKind::hangup())?,
-            in_terminal: io::stderr().is_terminal(),
+            in_terminal: io::IsTerminal::is_terminal(&io::stderr()),
         })
     }
 
