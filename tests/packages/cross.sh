@@ -95,7 +95,7 @@ modern_call='{"jsonrpc":"2.0","id":2,"method":"tools/call","params":{"_meta":{
 # A modern call to the calculator at "$@" over stdio.
 calculates_modern() {
   local answer
-  answer=$(tr -d '\n' <<<"$modern_call" | sed '$a\' | timeout 60 "$@") || fail "$* ended with $?"
+  answer=$(printf '%s\n' "${modern_call//$'\n'/}" | timeout 60 "$@") || fail "$* ended with $?"
   grep -q '"text":"42"' <<<"$answer" || fail "$* did not multiply: $answer"
 }
 
@@ -115,7 +115,7 @@ awaits() {
 ends() {
   local _
   for _ in {1..600}; do
-    [[ $(ps -o stat= -p "$1") == [!Z]* ]] || { wait "$1"; return; }
+    [[ $(ps -o stat= -p "$1") == [!Z]* ]] || { wait "$1" 2>/dev/null; return; }
     sleep 0.1
   done
   kill -KILL "$1"
