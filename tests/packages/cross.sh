@@ -20,16 +20,16 @@ cross_root() {
   cross_enter
   [[ ! -d $cross ]] || return 0
   say "making a Debian $cross_suite root with compilers"
-  local new=$cross.part log=$scratch/cross.log
+  local new=$cross.part log=$scratch/cross.log mirror _
   rm -rf --one-file-system "$new"
   mkdir -p "$new"
   {
     debootstrap --variant=minbase "$cross_suite" "$new"
     printf 'path-exclude=/usr/share/%s/*\n' doc locale man >"$new/etc/dpkg/dpkg.cfg.d/small"
-    printf 'deb http://deb.debian.org/debian %s main\n' "$cross_suite" "$cross_suite-updates" \
-      >"$new/etc/apt/sources.list"
-    printf 'deb http://deb.debian.org/debian-security %s-security main\n' "$cross_suite" \
-      >>"$new/etc/apt/sources.list"
+    # From where debootstrap took it.
+    read -r _ mirror _ <"$new/etc/apt/sources.list"
+    printf 'deb %s %s main\n' "$mirror" "$cross_suite" "$mirror" "$cross_suite-updates" \
+      "$mirror-security" "$cross_suite-security" >"$new/etc/apt/sources.list"
     cp /etc/resolv.conf "$new/etc/resolv.conf"
     chroot "$new" apt-get update -q
     chroot "$new" env DEBIAN_FRONTEND=noninteractive apt-get install -qy --no-install-recommends "${cross_packages[@]}"
