@@ -22,7 +22,9 @@ mod documents;
 mod linux;
 mod mcpb;
 mod msi;
+mod npm;
 mod pkg;
+mod registry;
 mod rpm;
 mod sign;
 mod target;
@@ -78,6 +80,8 @@ enum Artefact {
     Pkg,
     /// The calculator as a bundle for Claude Desktop
     Mcpb,
+    /// Packages for npm, with which `npx` starts the programs
+    Npm,
     /// SHA256SUMS of all that is in the output folder
     Checksums,
 }
@@ -85,7 +89,7 @@ enum Artefact {
 impl Artefact {
     /// What `all` means for `target`.
     fn all(target: Target) -> Vec<Self> {
-        let mut all = vec![Self::Archive, Self::Mcpb];
+        let mut all = vec![Self::Archive, Self::Mcpb, Self::Npm];
         match target {
             Target::LinuxX64 | Target::LinuxArm64 => all.extend([Self::Deb, Self::Rpm]),
             Target::WindowsX64 => all.push(Self::Msi),
@@ -124,6 +128,7 @@ impl Dist {
                 Artefact::Msi => msi::make(&release)?,
                 Artefact::Pkg => pkg::make(&release)?,
                 Artefact::Mcpb => mcpb::make(&release)?,
+                Artefact::Npm => npm::make(&release)?,
                 Artefact::Checksums => checksums::make(&release.output)?,
             });
         }
