@@ -20,7 +20,7 @@ use tracing_subscriber::{Layer as _, filter::Targets, layer::SubscriberExt as _,
 
 #[cfg(feature = "login")]
 use crate::account::{self, Account, Login, Logout, SignedIn, Whoami};
-use crate::print;
+use crate::{environment, print};
 
 /// The environment variable that says how much is logged.
 const LOG_VARIABLE: &str = "MCP_CALCULATOR_LOG";
@@ -223,7 +223,7 @@ fn signing<T>(work: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T
 
 /// What [`LOG_VARIABLE`] says; ends the program with code 2 if that is not a level.
 fn log_level() -> LevelFilter {
-    let written = std::env::var_os(LOG_VARIABLE).unwrap_or_default();
+    let written = environment(LOG_VARIABLE).unwrap_or_default();
     match written.to_str() {
         Some("error") => LevelFilter::ERROR,
         Some("" | "warn") => LevelFilter::WARN,

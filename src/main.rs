@@ -7,6 +7,8 @@ mod cli;
 mod install;
 
 use std::{
+    env,
+    ffi::OsString,
     io::{self, Write as _},
     process::ExitCode,
 };
@@ -29,6 +31,17 @@ fn main() -> ExitCode {
             }
         },
     }
+}
+
+/// The environment variable `name`, if it is set to something.
+///
+/// Claude Desktop leaves `${user_config.NAME}` as it stands where a user has set nothing: no setting.
+fn environment(name: &str) -> Option<OsString> {
+    let is_set = |value: &OsString| {
+        !value.is_empty()
+            && !value.to_str().is_some_and(|text| text.starts_with("${user_config.") && text.ends_with('}'))
+    };
+    env::var_os(name).filter(is_set)
 }
 
 /// Prints what somebody asked to see. A closed pipe is their choice (`… | head`).

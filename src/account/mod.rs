@@ -26,6 +26,8 @@ use mcp_calculator::{
     secret::Secret,
 };
 
+use crate::environment;
+
 pub(crate) use self::{
     access::SignedIn,
     login::{Login, login},
@@ -167,7 +169,7 @@ fn fetcher(allow_private_addresses: bool) -> FetcherOptions {
 /// The environment variable of that name, if it is set to something.
 fn variable(name: &str) -> anyhow::Result<Option<String>> {
     let name = format!("{PREFIX}{name}");
-    let Some(value) = env::var_os(&name).filter(|value| !value.is_empty()) else { return Ok(None) };
+    let Some(value) = environment(&name) else { return Ok(None) };
     value.into_string().map(Some).map_err(|_| misuse(format!("{name} is not Unicode")))
 }
 

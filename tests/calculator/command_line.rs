@@ -69,7 +69,7 @@ fn a_wrong_log_level_ends_with_code_2_and_says_what_is_allowed() {
             "{log}"
         );
     }
-    for level in ["error", "warn", "info", "debug", ""] {
+    for level in ["error", "warn", "info", "debug", "", "${user_config.log}"] {
         let output = command().env("MCP_CALCULATOR_LOG", level).output().expect("the program starts");
         assert_eq!((output.status.code(), &*output.stderr), (Some(0), &b""[..]), "{level}");
     }

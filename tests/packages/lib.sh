@@ -67,6 +67,42 @@ older_deb() {
   printf '%s\n' "$package"
 }
 
+# Installs what tests/packages/node names, unless it is there; its programs are in $node_bin then.
+node_packages() {
+  local folder=tests/packages/node
+  node_bin=$PWD/$folder/node_modules/.bin
+  local made_from=$folder/node_modules/.made-from
+  cmp -s "$made_from" <(sha256sum $folder/package.json $folder/package-lock.json) && return
+  say 'installing Node packages'
+  npm ci --prefix "$folder" --loglevel=error >&2 || fail 'Node packages cannot be installed'
+  sha256sum $folder/package.json $folder/package-lock.json >"$made_from"
+}
+
+# Waits until the file $1 has a line like $2, while the process $3 lives; a minute at most.
+awaits_line() {
+  local _
+  for _ in {1..600}; do
+    ! grep -q -- "$2" "$1" 2>/dev/null || return 0
+    [[ -d /proc/$3 ]] || break
+    sleep 0.1
+  done
+  fail "no line like $2: $(cat "$1")"
+}
+
+# Waits until the process $1, which this shell has started, is over, a minute at most; sets `code` to its exit code.
+waits_for() {
+  local _
+  for _ in {1..600}; do
+    if [[ $(ps -o stat= -p "$1") != [!Z]* ]]; then
+      code=0
+      wait "$1" 2>/dev/null || code=$?
+      return 0
+    fi
+    sleep 0.1
+  done
+  fail "process $1 does not end: $(ps -o args= -p "$1")"
+}
+
 # Two calls to the calculator at "$@" over stdio: its two protocol eras.
 calculates() {
   local answer

@@ -42,6 +42,21 @@ fn a_wrong_setting_ends_with_code_2_before_anything_is_touched() {
 }
 
 #[test]
+fn settings_that_claude_desktop_leaves_unfilled_are_unset() {
+    let desktop = Desktop::bare();
+    let mut command = desktop.calculator(&[]);
+    for name in ["ACCOUNT", "REQUIRE_LOGIN", "TOKEN_STORE"] {
+        command.env(format!("MCP_CALCULATOR_{name}"), format!("${{user_config.{}}}", name.to_lowercase()));
+    }
+    let mut server = Server::start_with(&mut command);
+    assert_eq!(calculate(&mut server, "add").as_deref(), Ok("9"));
+    server.finish();
+
+    let almost = said(desktop.calculator(&[]).env("MCP_CALCULATOR_TOKEN_STORE", "${user_config.token_store"));
+    assert_eq!(almost.code, Some(2), "{almost:?}");
+}
+
+#[test]
 fn a_server_without_a_sign_in_touches_neither_keyring_nor_folder() {
     let desktop = Desktop::bare();
     let socket = desktop.home.path("bus");

@@ -56,7 +56,7 @@ pub(crate) fn all(release: &Release) -> anyhow::Result<Vec<Document>> {
 
 /// The programs write their own manual pages: those of the release, or where they do not run here,
 /// the same ones for this machine: `--host-binaries`, or a build.
-fn runnable(release: &Release) -> anyhow::Result<Binaries> {
+pub(super) fn runnable(release: &Release) -> anyhow::Result<Binaries> {
     let folder: PathBuf = if release.target.runs_here() {
         release.binaries.bridge.parent().context("the programs have no folder")?.to_path_buf()
     } else if let Some(folder) = &release.host_binaries {

@@ -16,16 +16,23 @@ use clap::{Args, ValueEnum};
 
 mod archive;
 mod build;
+mod checksums;
 mod deb;
 mod documents;
 mod linux;
+mod mcpb;
 mod msi;
+mod npm;
 mod pkg;
+mod registry;
 mod rpm;
 mod sign;
 mod target;
 
 pub(crate) use target::Target;
+
+/// Where the source, the releases and the issues are.
+const REPOSITORY: &str = env!("CARGO_PKG_REPOSITORY");
 
 /// Makes what is shipped, for one platform.
 #[derive(Debug, Args)]
@@ -71,18 +78,25 @@ enum Artefact {
     Msi,
     /// An installer for macOS; can be made there only
     Pkg,
+    /// The calculator as a bundle for Claude Desktop
+    Mcpb,
+    /// Packages for npm, with which `npx` starts the programs
+    Npm,
+    /// SHA256SUMS of all that is in the output folder
+    Checksums,
 }
 
 impl Artefact {
     /// What `all` means for `target`.
     fn all(target: Target) -> Vec<Self> {
-        let mut all = vec![Self::Archive];
+        let mut all = vec![Self::Archive, Self::Mcpb, Self::Npm];
         match target {
             Target::LinuxX64 | Target::LinuxArm64 => all.extend([Self::Deb, Self::Rpm]),
             Target::WindowsX64 => all.push(Self::Msi),
             Target::Macos => all.push(Self::Pkg),
             Target::WindowsArm64 => {}
         }
+        all.push(Self::Checksums);
         all
     }
 }
@@ -113,6 +127,9 @@ impl Dist {
                 Artefact::Rpm => rpm::make(&release)?,
                 Artefact::Msi => msi::make(&release)?,
                 Artefact::Pkg => pkg::make(&release)?,
+                Artefact::Mcpb => mcpb::make(&release)?,
+                Artefact::Npm => npm::make(&release)?,
+                Artefact::Checksums => checksums::make(&release.output)?,
             });
         }
         let mut out = std::io::stdout().lock();
