@@ -78,6 +78,20 @@ node_packages() {
   sha256sum $folder/package.json $folder/package-lock.json >"$made_from"
 }
 
+# Installs what tests/packages/python names, unless it is there; its programs are in $python_bin then.
+python_packages() {
+  local requirements=tests/packages/python/requirements.txt venv=target/tools/python
+  python_bin=$PWD/$venv/bin
+  cmp -s "$venv/.made-from" <(sha256sum "$requirements") && return
+  say 'installing Python packages'
+  mkdir -p target/tools
+  python3 -m venv --clear "$venv"
+  "$python_bin/python" -m pip install --quiet --disable-pip-version-check --no-deps -r "$requirements" >&2 \
+    || fail 'Python packages cannot be installed'
+  "$python_bin/python" -m pip --disable-pip-version-check check >/dev/null || fail 'a Python package is missing'
+  sha256sum "$requirements" >"$venv/.made-from"
+}
+
 # Waits until the file $1 has a line like $2, while the process $3 lives; a minute at most.
 awaits_line() {
   local _

@@ -24,6 +24,7 @@ mod mcpb;
 mod msi;
 mod npm;
 mod pkg;
+mod pypi;
 mod registry;
 mod rpm;
 mod sign;
@@ -82,6 +83,8 @@ enum Artefact {
     Mcpb,
     /// Packages for npm, with which `npx` starts the programs
     Npm,
+    /// Wheels for PyPI, with which `uvx` and `pipx` start the programs
+    Pypi,
     /// SHA256SUMS of all that is in the output folder
     Checksums,
 }
@@ -89,7 +92,7 @@ enum Artefact {
 impl Artefact {
     /// What `all` means for `target`.
     fn all(target: Target) -> Vec<Self> {
-        let mut all = vec![Self::Archive, Self::Mcpb, Self::Npm];
+        let mut all = vec![Self::Archive, Self::Mcpb, Self::Npm, Self::Pypi];
         match target {
             Target::LinuxX64 | Target::LinuxArm64 => all.extend([Self::Deb, Self::Rpm]),
             Target::WindowsX64 => all.push(Self::Msi),
@@ -129,6 +132,7 @@ impl Dist {
                 Artefact::Pkg => pkg::make(&release)?,
                 Artefact::Mcpb => mcpb::make(&release)?,
                 Artefact::Npm => npm::make(&release)?,
+                Artefact::Pypi => pypi::make(&release)?,
                 Artefact::Checksums => checksums::make(&release.output)?,
             });
         }
