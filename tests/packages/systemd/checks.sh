@@ -34,6 +34,7 @@ until_holds() {
 answers() { local answer; answer=$(ask "$1"); [[ ${answer%%$'\r'*} == "HTTP/1.1 $2 "* ]]; }
 # Whether the service has written $1 since it was last started.
 logged() { journalctl --no-pager _SYSTEMD_INVOCATION_ID="$(property InvocationID)" | grep -- "$1" >/dev/null; }
+logged_ever() { journalctl --no-pager --unit mcp-bridge | grep -- "$1" >/dev/null; }
 restart() { systemctl reset-failed mcp-bridge 2>/dev/null || true; systemctl restart mcp-bridge || fail "it does not start $*"; }
 
 inventory >before
@@ -90,7 +91,8 @@ audit_log = "/var/log/mcp-bridge/audit.jsonl"
 END
 systemctl restart mcp-bridge 2>/dev/null || true
 until_holds systemctl is-failed mcp-bridge || fail 'it runs without its secret'
-until_holds logged '`introspection_client_secret_file`: the file cannot be read' || fail 'it does not say which secret is missing'
+# Of a process that ends so soon the journal does not always know which start it belongs to.
+until_holds logged_ever '`introspection_client_secret_file`: the file cannot be read' || fail 'it does not say which secret is missing'
 [[ $(property ExecMainStatus) == 2 && $(property NRestarts) == 0 ]] || fail 'it is started again and again with wrong settings'
 install -d -m 700 /etc/credstore
 (umask 077; printf %s "$secret" >/etc/credstore/mcp-bridge.introspection-client-secret)
