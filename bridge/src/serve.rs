@@ -467,6 +467,8 @@ struct Signals {
     terminate: Signal,
     interrupt: Signal,
     hang_up: Signal,
+    /// Somebody started it by hand: a terminal that closes is their farewell.
+    in_terminal: bool,
 }
 
 #[cfg(unix)]
@@ -476,16 +478,23 @@ impl Signals {
             terminate: signal(SignalKind::terminate())?,
             interrupt: signal(SignalKind::interrupt())?,
             hang_up: signal(SignalKind::hangup())?,
+            in_terminal: io::IsTerminal::is_terminal(&io::stderr()),
         })
     }
 
-    /// Cancels `shutdown` at SIGTERM or SIGINT; reopens the audit file at SIGHUP.
+    /// Cancels `shutdown` at SIGTERM or SIGINT. SIGHUP reopens the audit file, and in a terminal ends it: that
+    /// has been closed, and nobody knows any more that something is served.
     async fn watch(mut self, audit: Option<Arc<Audit>>, shutdown: CancellationToken) {
         loop {
             tokio::select! {
                 _ = self.terminate.recv() => break,
                 _ = self.interrupt.recv() => break,
-                _ = self.hang_up.recv() => reopen(audit.as_deref()).await,
+                _ = self.hang_up.recv() => {
+                    if self.in_terminal {
+                        break;
+                    }
+                    reopen(audit.as_deref()).await;
+                }
             }
         }
         shutdown.cancel();

@@ -179,7 +179,8 @@ fn secret(name: &str) -> anyhow::Result<Option<Secret<String>>> {
     for name in [name.to_owned(), format!("{name}_FILE")] {
         variable(&name)?;
     }
-    Secret::from_environment(&format!("{PREFIX}{name}"), |name| env::var(name).ok()).map_err(misuse)
+    let read = |name: &str| environment(name)?.into_string().ok();
+    Secret::from_environment(&format!("{PREFIX}{name}"), read).map_err(misuse)
 }
 
 #[cfg(test)]

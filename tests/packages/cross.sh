@@ -20,16 +20,16 @@ cross_root() {
   cross_enter
   [[ ! -d $cross ]] || return 0
   say "making a Debian $cross_suite root with compilers"
-  local new=$cross.part log=$scratch/cross.log
+  local new=$cross.part log=$scratch/cross.log mirror _
   rm -rf --one-file-system "$new"
   mkdir -p "$new"
   {
     debootstrap --variant=minbase "$cross_suite" "$new"
     printf 'path-exclude=/usr/share/%s/*\n' doc locale man >"$new/etc/dpkg/dpkg.cfg.d/small"
-    printf 'deb http://deb.debian.org/debian %s main\n' "$cross_suite" "$cross_suite-updates" \
-      >"$new/etc/apt/sources.list"
-    printf 'deb http://deb.debian.org/debian-security %s-security main\n' "$cross_suite" \
-      >>"$new/etc/apt/sources.list"
+    # From where debootstrap took it.
+    read -r _ mirror _ <"$new/etc/apt/sources.list"
+    printf 'deb %s %s main\n' "$mirror" "$cross_suite" "$mirror" "$cross_suite-updates" \
+      "$mirror-security" "$cross_suite-security" >"$new/etc/apt/sources.list"
     cp /etc/resolv.conf "$new/etc/resolv.conf"
     chroot "$new" apt-get update -q
     chroot "$new" env DEBIAN_FRONTEND=noninteractive apt-get install -qy --no-install-recommends "${cross_packages[@]}"
@@ -95,7 +95,7 @@ modern_call='{"jsonrpc":"2.0","id":2,"method":"tools/call","params":{"_meta":{
 # A modern call to the calculator at "$@" over stdio.
 calculates_modern() {
   local answer
-  answer=$(tr -d '\n' <<<"$modern_call" | sed '$a\' | timeout 60 "$@") || fail "$* ended with $?"
+  answer=$(printf '%s\n' "${modern_call//$'\n'/}" | timeout 60 "$@") || fail "$* ended with $?"
   grep -q '"text":"42"' <<<"$answer" || fail "$* did not multiply: $answer"
 }
 
@@ -115,7 +115,7 @@ awaits() {
 ends() {
   local _
   for _ in {1..600}; do
-    [[ $(ps -o stat= -p "$1") == [!Z]* ]] || { wait "$1"; return; }
+    [[ $(ps -o stat= -p "$1") == [!Z]* ]] || { wait "$1" 2>/dev/null; return; }
     sleep 0.1
   done
   kill -KILL "$1"

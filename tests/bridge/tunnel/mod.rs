@@ -162,7 +162,7 @@ fn a_bridge_that_waits_for_its_tunnel_ends_when_told_to() {
     wait_until("the agent is gone", || processes(&agents) == 0);
 }
 
-/// At a terminal the URL is shown with what to do with it.
+/// At a terminal the URL is shown with what to do with it; the tunnel ends with the terminal.
 #[cfg(target_os = "linux")]
 #[test]
 fn a_start_in_a_terminal_shows_the_url_to_paste() {
@@ -193,6 +193,10 @@ fn a_start_in_a_terminal_shows_the_url_to_paste() {
     let text = said.join("\n");
     let port = text.split("127.0.0.1:").nth(1).and_then(|rest| rest.split('/').next()).expect("a port").to_owned();
     super::authserver::world::check_text("tunnel_start", &text.replace(&port, "8808"));
+    // Who closes the terminal does not leave a machine open to the internet.
+    assert_eq!(processes(&agents), 1);
+    drop(terminal);
+    wait_until("the agent is gone with the terminal", || processes(&agents) == 0);
 }
 
 /// A browser that is signed in at one URL of a tunnel, as far as the tests need one.

@@ -102,7 +102,6 @@ impl Artefact {
             Target::Macos => all.push(Self::Pkg),
             Target::WindowsArm64 => {}
         }
-        all.push(Self::Checksums);
         all
     }
 }
