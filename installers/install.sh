@@ -85,7 +85,14 @@ download() {
       --output "$2" "$1"
   elif has wget; then
     # No other options: the wget of busybox knows few, and that of Debian crashes when it has a deadline.
-    wget -q -O "$2" "$1"
+    wget -q -O "$2" "$1" 2>"$work/wget" || {
+      cat "$work/wget" >&2
+      return 1
+    }
+    # Some builds of busybox say so, and go on.
+    case $(cat "$work/wget") in
+      *'certificate validation not implemented'*) fail 'this wget does not check whom it talks to; install curl' ;;
+    esac
   else
     fail 'neither curl nor wget is here; install one of them'
   fi
