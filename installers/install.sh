@@ -1,117 +1,255 @@
 #!/bin/sh
-# Installs mcp-bridge and mcp-calculator for this user, without root:
+# Installs mcp-bridge and mcp-calculator for the user who runs it, on Linux and macOS. Needs no root.
 #
-#   sh install.sh [--from URL] [--to DIR] [--uninstall]
+#   curl -fsSL https://github.com/OWNER/mcp-bridge/releases/latest/download/install.sh | sh
+#   sh install.sh [--version VERSION] [--to FOLDER] [--from URL]
+#   sh install.sh --uninstall [--to FOLDER]
 #
-# URL is a folder of a release, with SHA256SUMS in it; the environment variable MCP_INSTALL_FROM
-# is another way to say it. DIR is ~/.local/bin without --to. Nothing is installed whose checksum is not
-# the one of that list. The list comes from the same place: it finds a download that was broken or
-# exchanged on the way, and not a place that somebody else has taken over.
+# The archive must have the checksum that SHA256SUMS beside it says, or nothing is installed. That finds what
+# was damaged on its way; who has made the release is told by its attestations, which `gh attestation verify`
+# checks.
+#
+# All of it is in functions, and the last line calls them: a script that was cut off does nothing.
+
 set -eu
 
-say() { printf 'mcp-bridge: %s\n' "$*" >&2; }
-fail() { say "$*"; exit 1; }
-usage() { sed -n '2,10s/^# \{0,1\}//p' "$0"; }
+# As in Cargo.toml.
+repository=https://github.com/OWNER/mcp-bridge
+
+usage() {
+  cat <<'TEXT'
+Installs mcp-bridge and mcp-calculator for this user, or removes them.
+
+Usage: install.sh [OPTIONS]
+
+Options:
+  --version VERSION  This version instead of the newest
+  --to FOLDER        Where the programs go [default: ~/.local/bin]
+  --from URL         A folder with SHA256SUMS and the archives [default: the releases of the repository]
+  --uninstall        Remove the programs from where --to says
+  --help             Print this
+
+Environment:
+  MCP_BRIDGE_DOWNLOAD_URL  As --from
+
+Exit codes: 0 done, 1 nothing was installed, 2 wrong command line
+TEXT
+}
+
+say() { printf '%s\n' "$*"; }
+
+fail() {
+  printf 'install.sh: %s\n' "$*" >&2
+  exit 1
+}
+
+misuse() {
+  printf 'install.sh: %s; --help shows what there is\n' "$*" >&2
+  exit 2
+}
+
 has() { command -v "$1" >/dev/null 2>&1; }
 
+# The name of this platform in the names of archives.
 platform() {
-  case $(uname -s) in
-    Linux) system=linux ;;
-    Darwin) echo macos; return ;;
-    *) fail "there is no package for $(uname -s); on Windows use the .msi" ;;
-  esac
-  case $(uname -m) in
-    x86_64 | amd64) echo "$system-x64" ;;
-    aarch64 | arm64) echo "$system-arm64" ;;
-    *) fail "there is no package for a processor of the kind $(uname -m)" ;;
+  system=$(uname -s)
+  machine=$(uname -m)
+  case $system in
+    Linux)
+      case $machine in
+        x86_64 | amd64) say linux-x64 ;;
+        aarch64 | arm64) say linux-arm64 ;;
+        *) fail "there is no program for Linux on $machine; build it from the source at $repository" ;;
+      esac
+      ;;
+    Darwin) say macos ;;
+    MINGW* | MSYS* | CYGWIN*) fail 'this is Windows: use install.ps1, in PowerShell' ;;
+    *) fail "there is no program for $system; build it from the source at $repository" ;;
   esac
 }
 
-# The file $1 of the release, into $2.
+# Whether what comes from the URL $1 cannot be changed on its way.
+is_safe() {
+  case $1 in
+    https://* | http://127.0.0.1[:/]* | http://localhost[:/]* | http://\[::1\][:/]*) return 0 ;;
+    *) return 1 ;;
+  esac
+}
+
+# Writes what is at the URL $1 to the file $2.
 download() {
-  case $from in
-    https://* | http://127.0.0.1:* | http://localhost:*) ;;
-    *) fail "a release is fetched over https only, and not from $from" ;;
-  esac
   if has curl; then
-    curl --fail --silent --show-error --location --proto-redir '=https' --max-time 600 --output "$2" "$from/$1"
+    # No redirection leads from https to something else.
+    case $1 in https://*) protocols='=https' ;; *) protocols='=http,https' ;; esac
+    curl --fail --silent --show-error --location --proto "$protocols" --retry 2 --connect-timeout 30 --max-time 900 \
+      --output "$2" "$1"
   elif has wget; then
-    wget --quiet --timeout=60 --output-document="$2" "$from/$1"
+    # No other options: the wget of busybox knows few, and that of Debian crashes when it has a deadline.
+    wget -q -O "$2" "$1" 2>"$work/wget" || {
+      cat "$work/wget" >&2
+      return 1
+    }
+    # Some builds of busybox say so, and go on.
+    case $(cat "$work/wget") in
+      *'certificate validation not implemented'*) fail 'this wget does not check whom it talks to; install curl' ;;
+    esac
   else
-    fail 'curl or wget is needed; install one of them'
-  fi || fail "cannot download $from/$1"
+    fail 'neither curl nor wget is here; install one of them'
+  fi
 }
 
-sha256() {
-  if has sha256sum; then sha256sum <"$1"
-  elif has shasum; then shasum -a 256 <"$1"
-  elif has openssl; then openssl dgst -sha256 -r <"$1"
-  else fail 'sha256sum, shasum or openssl is needed to check the download; install one of them'
-  fi | cut -d ' ' -f 1
+# The SHA-256 of the file $1.
+checksum() {
+  if has sha256sum; then
+    sum=$(sha256sum "$1")
+  elif has shasum; then
+    sum=$(shasum -a 256 "$1")
+  elif has openssl; then
+    sum=$(openssl dgst -sha256 -r "$1")
+  else
+    fail 'nothing here computes a checksum; install sha256sum, shasum or openssl'
+  fi
+  say "${sum%% *}"
 }
 
-install_it() {
-  [ -n "$from" ] || fail 'say where the release is: --from URL, or MCP_INSTALL_FROM'
-  from=${from%/}
-  target=$(platform)
-  work=$(mktemp -d)
-  trap 'rm -rf "$work"' EXIT
-  trap 'exit 1' HUP INT TERM
-  download SHA256SUMS "$work/sums"
-  line=$(grep -E "^[0-9a-f]{64} [ *]mcp-bridge-[0-9A-Za-z.+-]+-$target\.tar\.gz\$" "$work/sums") \
-    || fail "the release has nothing for $target"
-  [ "$(printf '%s\n' "$line" | wc -l)" -eq 1 ] || fail "the release has more than one archive for $target"
-  expected=${line%% *}
-  name=${line##*[ *]}
-  download "$name" "$work/archive"
-  found=$(sha256 "$work/archive")
-  [ "$found" = "$expected" ] || fail "$name is not what the release says: its checksum is $found and not $expected; \
-nothing was installed"
-  mkdir "$work/unpacked"
-  tar -xzf "$work/archive" -C "$work/unpacked"
-  mkdir -p "$to" || fail "cannot make the folder $to"
-  for program in $programs; do
-    # Renamed within the folder: whoever runs the old one keeps it, and nobody sees half of the new one.
-    cp "$work/unpacked/${name%.tar.gz}/$program" "$to/.$program.new" || fail "cannot write to $to"
-    chmod 755 "$to/.$program.new"
-  done
-  for program in $programs; do mv -f "$to/.$program.new" "$to/$program"; done
-  say "$("$to/mcp-bridge" --version) and $("$to/mcp-calculator" --version) are in $to"
-  case :$PATH: in
-    *":$to:"*) ;;
-    *) say "that folder is not in your PATH; add it there, or use the programs by their full names" ;;
+# Sets `archive` and `expected`: the archive for the platform $1 in the list $2, and its checksum.
+choose() {
+  archive='' expected=''
+  while read -r sum name || [ -n "${sum:-}" ]; do
+    name=${name#\*}
+    case $name in
+      */*) continue ;;
+      "mcp-bridge-${version:-}"*"-$1.tar.gz") ;;
+      *) continue ;;
+    esac
+    if [ -n "$version" ] && [ "$name" != "mcp-bridge-$version-$1.tar.gz" ]; then continue; fi
+    [ -z "$archive" ] || fail "SHA256SUMS at $from names several versions; choose one with --version"
+    archive=$name expected=$sum
+  done <"$2"
+  [ -n "$archive" ] || fail "there is no ${version:-archive} for $1 at $from: SHA256SUMS there names none"
+  case $expected in
+    *[!0-9a-f]* | '') fail "SHA256SUMS at $from has no checksum for $archive; nothing was installed" ;;
   esac
-  say 'next: mcp-calculator install --client NAME, or mcp-bridge serve'
+  [ "${#expected}" -eq 64 ] || fail "SHA256SUMS at $from has no checksum for $archive; nothing was installed"
+}
+
+clean() {
+  [ -z "${work:-}" ] || rm -rf "$work"
+  [ -z "${stage:-}" ] || rm -rf "$stage"
+}
+
+install() {
+  case $from in
+    */OWNER/*) fail 'this copy does not know where releases are; say it with --from URL' ;;
+  esac
+  is_safe "$from" || fail "$from can be changed on its way; use https"
+  platform=$(platform)
+  has tar || fail 'tar is missing; install it'
+
+  trap clean EXIT
+  trap 'exit 1' HUP INT TERM
+  work=$(mktemp -d "${TMPDIR:-/tmp}/mcp-bridge.XXXXXX") || fail 'no folder for temporary files; set TMPDIR'
+  download "$from/SHA256SUMS" "$work/SHA256SUMS" || fail "cannot download $from/SHA256SUMS; nothing was installed"
+  choose "$platform" "$work/SHA256SUMS"
+  say "Downloading $archive"
+  download "$from/$archive" "$work/archive" || fail "cannot download $from/$archive; nothing was installed"
+  actual=$(checksum "$work/archive")
+  [ "$actual" = "$expected" ] \
+    || fail "$archive has the checksum $actual instead of $expected; it is damaged or forged, and nothing was installed"
+
+  name=${archive%.tar.gz}
+  tar -xzf "$work/archive" -C "$work" "$name/mcp-bridge" "$name/mcp-calculator" \
+    || fail "$archive lacks a program; nothing was installed"
+  mkdir -p "$to" || fail "cannot make $to; choose another folder with --to"
+  # In the same folder, so that a program is the old one or the new one at every moment.
+  stage=$(mktemp -d "$to/.mcp-bridge.XXXXXX") || fail "cannot write to $to; choose another folder with --to"
+  for program in mcp-bridge mcp-calculator; do
+    cp "$work/$name/$program" "$stage/$program"
+    chmod 755 "$stage/$program"
+    "$stage/$program" --version >"$work/$program.version" 2>&1 \
+      || fail "$program does not run here: $(cat "$work/$program.version"); nothing was installed"
+  done
+  for program in mcp-bridge mcp-calculator; do
+    [ ! -d "$to/$program" ] || fail "$to/$program is a folder; choose another one with --to"
+  done
+  for program in mcp-bridge mcp-calculator; do
+    mv -f "$stage/$program" "$to/$program"
+  done
+
+  say "Installed $(cat "$work/mcp-bridge.version") and $(cat "$work/mcp-calculator.version") in $to"
+  case ":${PATH:-}:" in
+    *":$to:"*)
+      found=$(command -v mcp-bridge || true)
+      [ "$found" = "$to/mcp-bridge" ] || say "Another one comes before it in your PATH: $found"
+      ;;
+    *)
+      say
+      say "$to is not in your PATH. Add this line to the file that your shell reads at its start, such as ~/.profile:"
+      say "  export PATH=\"$to:\$PATH\""
+      ;;
+  esac
+  say
+  say 'Next:'
+  say '  mcp-calculator install --client claude-desktop   the calculator in a desktop client'
+  say '  mcp-bridge serve                                 a server on the network, with a sign-in'
 }
 
 uninstall() {
-  for program in $programs; do
-    if [ -e "$to/$program" ]; then
-      rm -f "$to/$program"
-      say "removed $to/$program"
+  removed=''
+  for program in mcp-bridge mcp-calculator; do
+    if [ -f "$to/$program" ] || [ -h "$to/$program" ]; then
+      rm -f "$to/$program" || fail "cannot remove $to/$program"
+      removed="$removed $program"
     fi
   done
-  say 'entries in desktop clients, sign-ins and the state of a server stay; see the README'
+  if [ -z "$removed" ]; then
+    say "There is nothing to remove in $to"
+    return
+  fi
+  say "Removed from $to:$removed"
+  say 'Sign-ins, entries in desktop clients, and the state of a bridge stay where they are: README.md says how to'
+  say 'remove them, before or after.'
 }
 
-# Everything is in a function, so that half a download of this script does nothing.
 main() {
-  programs='mcp-bridge mcp-calculator'
-  from=${MCP_INSTALL_FROM:-}
-  to=
-  action=install_it
+  version='' to='' from=${MCP_BRIDGE_DOWNLOAD_URL:-} action=install
   while [ $# -gt 0 ]; do
     case $1 in
-      --from) from=${2:?--from needs a URL}; shift ;;
-      --to) to=${2:?--to needs a folder}; shift ;;
+      --version | --to | --from)
+        [ -n "${2:-}" ] || misuse "$1 needs a value"
+        case $1 in
+          --version) version=${2#v} ;;
+          --to) to=$2 ;;
+          --from) from=$2 ;;
+        esac
+        shift
+        ;;
       --uninstall) action=uninstall ;;
-      -h | --help) usage; return ;;
-      *) usage; fail "what is $1?" ;;
+      --help | -h)
+        usage
+        return
+        ;;
+      *) misuse "$1 is unknown" ;;
     esac
     shift
   done
-  [ -n "$to" ] || to=${HOME:?is not set}/.local/bin
-  "$action"
+  case $version in
+    *[!0-9A-Za-z.+-]*) misuse "$version is no version" ;;
+  esac
+  if [ -z "$to" ]; then
+    [ -n "${HOME:-}" ] || misuse 'HOME is not set; say where the programs go with --to'
+    to=$HOME/.local/bin
+  fi
+  # `mkdir` and PATH want a whole path, also when the folder is named like an option.
+  case $to in /*) ;; *) to=$PWD/$to ;; esac
+  [ "$to" = / ] || to=${to%/}
+  from=${from%/}
+  if [ -z "$from" ] && [ -n "$version" ]; then
+    from=$repository/releases/download/v$version
+  elif [ -z "$from" ]; then
+    from=$repository/releases/latest/download
+  fi
+  $action
 }
 
-main "$@"
+{ main "$@"; }

@@ -27,6 +27,7 @@ mod pkg;
 mod pypi;
 mod registry;
 mod rpm;
+mod scripts;
 mod sign;
 mod target;
 
@@ -85,6 +86,8 @@ enum Artefact {
     Npm,
     /// Wheels for PyPI, with which `uvx` and `pipx` start the programs
     Pypi,
+    /// install.sh and install.ps1, which download the archive
+    Scripts,
     /// SHA256SUMS of all that is in the output folder
     Checksums,
 }
@@ -92,14 +95,13 @@ enum Artefact {
 impl Artefact {
     /// What `all` means for `target`.
     fn all(target: Target) -> Vec<Self> {
-        let mut all = vec![Self::Archive, Self::Mcpb, Self::Npm, Self::Pypi];
+        let mut all = vec![Self::Archive, Self::Mcpb, Self::Npm, Self::Pypi, Self::Scripts];
         match target {
             Target::LinuxX64 | Target::LinuxArm64 => all.extend([Self::Deb, Self::Rpm]),
             Target::WindowsX64 => all.push(Self::Msi),
             Target::Macos => all.push(Self::Pkg),
             Target::WindowsArm64 => {}
         }
-        all.push(Self::Checksums);
         all
     }
 }
@@ -119,6 +121,11 @@ impl Dist {
             // Before minutes of building.
             pkg::check(self.target)?;
         }
+        if artefacts == [Artefact::Checksums] {
+            // Of what several machines have made; nothing needs to be built for it.
+            let made = checksums::make(&root()?.join(&self.output))?;
+            return print(&made);
+        }
         let release = Release::plan(self)?;
         let mut made = Vec::new();
         for artefact in artefacts {
@@ -133,15 +140,25 @@ impl Dist {
                 Artefact::Mcpb => mcpb::make(&release)?,
                 Artefact::Npm => npm::make(&release)?,
                 Artefact::Pypi => pypi::make(&release)?,
+                Artefact::Scripts => scripts::make(&release)?,
                 Artefact::Checksums => checksums::make(&release.output)?,
             });
         }
-        let mut out = std::io::stdout().lock();
-        for path in made {
-            writeln!(out, "{}", path.display())?;
-        }
-        Ok(())
+        print(&made)
     }
+}
+
+fn print(paths: &[PathBuf]) -> anyhow::Result<()> {
+    let mut out = std::io::stdout().lock();
+    for path in paths {
+        writeln!(out, "{}", path.display())?;
+    }
+    Ok(())
+}
+
+/// The repository.
+fn root() -> anyhow::Result<PathBuf> {
+    Ok(Path::new(env!("CARGO_MANIFEST_DIR")).parent().context("the repository has no folder")?.to_path_buf())
 }
 
 /// What is packed, for one platform, from one commit.
@@ -188,8 +205,7 @@ impl Binaries {
 
 impl Release {
     fn plan(dist: &Dist) -> anyhow::Result<Self> {
-        let root =
-            Path::new(env!("CARGO_MANIFEST_DIR")).parent().context("the repository has no folder")?.to_path_buf();
+        let root = root()?;
         let epoch = epoch(&root)?;
         let folder = match &dist.binaries {
             Some(folder) => folder.clone(),
