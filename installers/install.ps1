@@ -15,8 +15,8 @@ param(
     [string] $Version = '',
     # Where the programs go.
     [string] $To = '',
-    # A folder with SHA256SUMS and the archives; MCP_BRIDGE_DOWNLOAD_URL says the same.
-    [string] $From = $env:MCP_BRIDGE_DOWNLOAD_URL,
+    # A folder with SHA256SUMS and the archives; MCP_INSTALL_URL says the same.
+    [string] $From = $env:MCP_INSTALL_URL,
     # Remove the programs.
     [switch] $Uninstall
 )

@@ -30,7 +30,7 @@ Options:
   --help             Print this
 
 Environment:
-  MCP_BRIDGE_DOWNLOAD_URL  As --from
+  MCP_INSTALL_URL  As --from
 
 Exit codes: 0 done, 1 nothing was installed, 2 wrong command line
 TEXT
@@ -212,7 +212,7 @@ uninstall() {
 }
 
 main() {
-  version='' to='' from=${MCP_BRIDGE_DOWNLOAD_URL:-} action=install
+  version='' to='' from=${MCP_INSTALL_URL:-} action=install
   while [ $# -gt 0 ]; do
     case $1 in
       --version | --to | --from)
