@@ -101,9 +101,19 @@ enum SignedIn {
 struct Current {
     record: Arc<Record>,
     generation: Generation,
+    family: Generation,
     saved_at: SystemTime,
-    /// Whether the store still has its predecessor, because it could not be written.
-    unsaved: bool,
+    /// Set while the store still has its predecessor, whose generation and family those above are then.
+    unsaved: Option<Unsaved>,
+}
+
+/// What could not be kept, because the store could not be written.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Unsaved {
+    /// New tokens of a sign-in that is kept.
+    Tokens,
+    /// A sign-in in place of the one that is kept, or of none.
+    SignIn,
 }
 
 impl Session {
@@ -218,7 +228,7 @@ impl Session {
     /// When it still cannot be kept.
     pub async fn keep(&self) -> Result<(), SessionError> {
         let unsaved = match &self.0.state().signed_in {
-            SignedIn::Yes(current) if current.unsaved => Record::clone(&current.record),
+            SignedIn::Yes(current) if current.unsaved.is_some() => Record::clone(&current.record),
             _ => return Ok(()),
         };
         self.replace(unsaved).await
@@ -318,36 +328,38 @@ impl Inner {
             let record = Arc::clone(&record);
             self.with_store(move |store, slot| store.save(slot, &record, now)).await
         };
-        let before = self.state().signed_in.generation();
         let result = saved.as_ref().map(drop).map_err(|error| Arc::clone(error).into());
-        self.use_saved(record, now, saved, before);
+        self.use_saved(record, now, saved, Unsaved::SignIn);
         result
     }
 
     /// Uses `record`, which was just signed in and may not be written now.
     fn use_unkept(&self, record: Record, error: Arc<StoreError>) -> Result<(), SessionError> {
-        let before = self.state().signed_in.generation();
-        self.use_saved(Arc::new(record), self.now(), Err(Arc::clone(&error)), before);
+        self.use_saved(Arc::new(record), self.now(), Err(Arc::clone(&error)), Unsaved::SignIn);
         Err(error.into())
     }
 
-    /// Uses what was saved, or could not be saved over generation `before`.
+    /// Uses what was saved or, if it could not be, is such a thing as `unsaved` says.
     fn use_saved(
         &self,
         record: Arc<Record>,
         saved_at: SystemTime,
         saved: Result<Entry, Arc<StoreError>>,
-        before: Option<Generation>,
+        unsaved: Unsaved,
     ) {
-        let (generation, unsaved) = match saved {
-            Ok(entry) => (entry.generation, false),
+        let mut state = self.state();
+        let (generation, family, unsaved) = match saved {
+            Ok(entry) => (entry.generation, entry.family, None),
             Err(error) => {
                 tracing::warn!(%error, "the new tokens are not kept: this sign-in may end with this program");
-                (before.unwrap_or_else(Generation::none), true)
+                let (generation, family) = match &state.signed_in {
+                    SignedIn::Yes(before) => (before.generation.clone(), before.family.clone()),
+                    _ => (Generation::none(), Generation::none()),
+                };
+                (generation, family, Some(unsaved))
             }
         };
-        let mut state = self.state();
-        state.signed_in = SignedIn::Yes(Arc::new(Current { record, generation, saved_at, unsaved }));
+        state.signed_in = SignedIn::Yes(Arc::new(Current { record, generation, family, saved_at, unsaved }));
         state.looked_at = Some(saved_at);
         state.renew_after = None;
         state.failed = None;

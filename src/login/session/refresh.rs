@@ -8,7 +8,7 @@ use std::{
 use subtle::ConstantTimeEq as _;
 use tokio::time;
 
-use super::{Current, Inner, LOOK_EVERY, RefreshError, SessionError, SignedIn, State, TRY_AGAIN, is_within};
+use super::{Current, Inner, LOOK_EVERY, RefreshError, SessionError, SignedIn, State, TRY_AGAIN, Unsaved, is_within};
 use crate::{
     login::{
         record::{Record, Slot},
@@ -38,7 +38,8 @@ const LOST: &str = "its tokens are not any more where they were kept";
 
 impl Current {
     pub(super) fn new(entry: Entry, record: Record) -> Self {
-        Self { record: Arc::new(record), generation: entry.generation, saved_at: entry.saved_at, unsaved: false }
+        let Entry { generation, family, saved_at, .. } = entry;
+        Self { record: Arc::new(record), generation, family, saved_at, unsaved: None }
     }
 
     /// When the token ends, if its authorization server said something that can be: a token that
@@ -160,7 +161,7 @@ impl Inner {
         };
         match saved.transpose() {
             // What could not be kept is used all the same, and has been logged.
-            Some(saved) => self.use_saved(record, now, saved, Some(from)),
+            Some(saved) => self.use_saved(record, now, saved, Unsaved::Tokens),
             None => self.look(true).await?,
         }
         match self.state().signed_in.clone() {
@@ -178,7 +179,7 @@ impl Inner {
         if let Some((entry, record)) = kept
             && entry.generation == known.generation
         {
-            if known.unsaved || same_tokens(&record, &known.record) {
+            if known.unsaved.is_some() || same_tokens(&record, &known.record) {
                 return Ok((alone, Arc::clone(known)));
             }
             let newest = Arc::new(Current::new(entry, record));
@@ -273,7 +274,7 @@ impl Inner {
     /// Tries again to keep what could not be kept.
     async fn keep_unsaved(self: &Arc<Self>) {
         let unsaved = match &self.state().signed_in {
-            SignedIn::Yes(current) if current.unsaved => Arc::clone(current),
+            SignedIn::Yes(current) if current.unsaved.is_some() => Arc::clone(current),
             _ => return,
         };
         let now = self.now();
@@ -284,15 +285,17 @@ impl Inner {
         let saved = self
             .with_store(move |store, slot| {
                 let _alone = store.lock(slot, Purpose::Refresh, Instant::now())?;
-                store.save_renewed(slot, &kept.record, kept.saved_at, &kept.generation)
+                match kept.unsaved {
+                    Some(Unsaved::SignIn) => store.save_late(slot, &kept.record, kept.saved_at, &kept.family),
+                    _ => store.save_renewed(slot, &kept.record, kept.saved_at, &kept.generation),
+                }
             })
             .await;
         match saved {
             // Another process has got newer ones, which the next look finds.
             Ok(None) => {}
             Ok(Some(entry)) => {
-                let (record, saved_at) = (Arc::clone(&unsaved.record), unsaved.saved_at);
-                let kept = Current { record, generation: entry.generation, saved_at, unsaved: false };
+                let kept = Current::new(entry, Record::clone(&unsaved.record));
                 self.state().signed_in = SignedIn::Yes(Arc::new(kept));
             }
             // Somebody else is writing.
@@ -349,12 +352,21 @@ impl State {
         self.store_failed = None;
         match (found, &self.signed_in) {
             (Found::Same, _) => {}
+            // Another process has only renewed what the user's new sign-in replaces.
+            (Found::Other(other), SignedIn::Yes(current))
+                if current.unsaved == Some(Unsaved::SignIn) && other.family == current.family =>
+            {
+                let (record, saved_at) = (Arc::clone(&current.record), current.saved_at);
+                let Current { generation, family, .. } = *other;
+                let unsaved = Some(Unsaved::SignIn);
+                self.signed_in = SignedIn::Yes(Arc::new(Current { record, generation, family, saved_at, unsaved }));
+            }
             (Found::Other(other), _) => {
                 self.signed_in = SignedIn::Yes(Arc::new(*other));
                 self.renew_after = None;
             }
             // It was never kept, so nobody can have deleted it.
-            (Found::None | Found::Ended(_), SignedIn::Yes(current)) if current.unsaved => {}
+            (Found::None | Found::Ended(_), SignedIn::Yes(current)) if current.unsaved.is_some() => {}
             (Found::Ended(_), SignedIn::NoMore(_)) => {}
             (Found::Ended(reason), _) => self.signed_in = SignedIn::NoMore(reason),
             (Found::None, SignedIn::Yes(_)) => self.signed_in = SignedIn::NoMore(GONE.to_owned()),

@@ -504,6 +504,41 @@ async fn a_sign_in_that_meets_a_long_renewal_is_used_and_kept_later() {
     assert_eq!(kept(), "new");
 }
 
+#[tokio::test]
+async fn a_renewal_elsewhere_does_not_replace_a_sign_in_that_waits_to_be_kept() {
+    let world = World::new();
+    world.sign_in("first", Some(100));
+    let (mut session, other) = (world.session(), world.session());
+    assert_eq!(token(&session).await, "first");
+    Arc::get_mut(&mut session.0).expect("not shared yet").replace_patience = Duration::ZERO;
+    let tabs = AtomicUsize::new(0);
+    let renewing = world.store().lock(&slot("a"), Purpose::Refresh, Instant::now()).expect("free");
+    assert_eq!(ask(&session, &tabs, Ok("new")).await.as_deref(), Ok("new"));
+    drop(renewing);
+    world.pass(60);
+    assert_eq!(token(&other).await, "renewed 1", "of the sign-in before");
+    world.pass(1);
+    assert_eq!(token(&session).await, "new", "what the user has just said counts");
+    world.pass(1);
+    assert_eq!((token(&session).await.as_str(), token(&other).await.as_str()), ("new", "new"), "and is kept");
+}
+
+#[tokio::test]
+async fn a_sign_in_that_waits_to_be_kept_gives_way_to_a_later_one() {
+    let world = World::new();
+    world.sign_in("first", Some(3600));
+    let mut session = world.session();
+    assert_eq!(token(&session).await, "first");
+    Arc::get_mut(&mut session.0).expect("not shared yet").replace_patience = Duration::ZERO;
+    let tabs = AtomicUsize::new(0);
+    let renewing = world.store().lock(&slot("a"), Purpose::Refresh, Instant::now()).expect("free");
+    assert_eq!(ask(&session, &tabs, Ok("new")).await.as_deref(), Ok("new"));
+    drop(renewing);
+    world.sign_in("later", Some(3600));
+    world.pass(60);
+    assert_eq!(token(&session).await, "later");
+}
+
 /// Signs in with a token, or fails; counts how often the user is asked.
 async fn ask(session: &Session, tabs: &AtomicUsize, outcome: Result<&str, &str>) -> Result<String, String> {
     let asked = session.sign_in(async |_| {

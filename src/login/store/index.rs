@@ -48,6 +48,8 @@ pub struct Entry {
     pub saved_at: SystemTime,
     /// Which of all that were ever kept here.
     pub generation: Generation,
+    /// Which sign-in of the user's that goes back to: renewed tokens are of the family of those before.
+    pub family: Generation,
 }
 
 /// A sign-in that its user has not ended; it stays listed so that nothing goes on as if nobody had
@@ -120,6 +122,9 @@ pub(super) struct SignedIn {
     #[serde(with = "seconds")]
     pub(super) saved_at: Option<SystemTime>,
     pub(super) generation: Generation,
+    /// Missing where a version wrote it that did not know families: then every generation is its own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) family: Option<Generation>,
 }
 
 impl Content {
@@ -161,6 +166,7 @@ impl Row {
             email: signed_in.email,
             expires_at: signed_in.expires_at,
             saved_at: signed_in.saved_at.unwrap_or(SystemTime::UNIX_EPOCH),
+            family: signed_in.family.unwrap_or_else(|| signed_in.generation.clone()),
             generation: signed_in.generation,
         })
     }

@@ -241,8 +241,26 @@ impl Store {
     /// # Errors
     /// Then what was there before is still there.
     pub fn save(&self, slot: &Slot, record: &Record, now: SystemTime) -> Result<Entry, StoreError> {
-        let saved = self.save_where(slot, record, now, |_| true)?;
+        let saved = self.save_where(slot, record, now, |_| Some(None))?;
         Ok(saved.expect("it is saved whatever is there"))
+    }
+
+    /// Keeps `record`, a sign-in that could not be kept when it was made, in place of one of the `family` that
+    /// was there then; `None` if the user has signed in again or out since.
+    ///
+    /// # Errors
+    /// As [`Store::save`].
+    pub fn save_late(
+        &self,
+        slot: &Slot,
+        record: &Record,
+        now: SystemTime,
+        family: &Generation,
+    ) -> Result<Option<Entry>, StoreError> {
+        self.save_where(slot, record, now, |there| {
+            let is_meant = there.map_or(*family == Generation::none(), |there| there.family == *family);
+            is_meant.then_some(None)
+        })
     }
 
     /// Keeps `record`, whose tokens were renewed from those of generation `from`; `None` if that is not
@@ -257,24 +275,26 @@ impl Store {
         now: SystemTime,
         from: &Generation,
     ) -> Result<Option<Entry>, StoreError> {
-        self.save_where(slot, record, now, |there| {
-            there.map_or(*from == Generation::none(), |there| there.generation == *from)
+        self.save_where(slot, record, now, |there| match there {
+            None => (*from == Generation::none()).then_some(None),
+            Some(there) => (there.generation == *from).then(|| Some(there.family.clone())),
         })
     }
 
+    /// Saves if `family` says of what is there that it may be replaced, and by which family: `Some(None)` begins
+    /// one.
     fn save_where(
         &self,
         slot: &Slot,
         record: &Record,
         now: SystemTime,
-        is_meant: impl FnOnce(Option<&Entry>) -> bool,
+        family: impl FnOnce(Option<&Entry>) -> Option<Option<Generation>>,
     ) -> Result<Option<Entry>, StoreError> {
         let Inner { index, vault, .. } = &*self.0;
         let _alone = self.write_lock(slot)?;
         let before = self.find(slot)?;
-        if !is_meant(before.as_ref()) {
-            return Ok(None);
-        }
+        let Some(family) = family(before.as_ref()) else { return Ok(None) };
+        let generation = Generation::new();
         let signed_in = SignedIn {
             issuer: record.issuer.clone(),
             resource: record.resource.clone(),
@@ -284,7 +304,8 @@ impl Store {
             email: record.email.clone(),
             expires_at: record.expires_at,
             saved_at: Some(now),
-            generation: Generation::new(),
+            family: Some(family.unwrap_or_else(|| generation.clone())),
+            generation,
         };
         let name = name(slot, &record.issuer, record.resource.as_deref(), &record.client.id);
         let before = before.as_ref().map(name_of);
