@@ -1,7 +1,7 @@
 //! The plain archive: a folder with the programs and their documents; and the writing of archives.
 
 use std::{
-    fs::{self, File},
+    fs::File,
     io::Write as _,
     path::{Path, PathBuf},
 };
@@ -10,7 +10,7 @@ use anyhow::Context as _;
 use flate2::{Compression, GzBuilder};
 use zip::{CompressionMethod, ZipWriter, write::SimpleFileOptions};
 
-use super::{Release, documents};
+use super::{Release, documents, read, rfc3339};
 
 /// A file in an archive.
 #[derive(Debug)]
@@ -28,8 +28,7 @@ impl Entry {
 
     /// The program at `file`, to be found at `path`.
     pub(crate) fn program(path: impl Into<String>, file: &Path) -> anyhow::Result<Self> {
-        let content = fs::read(file).with_context(|| format!("cannot read {}", file.display()))?;
-        Ok(Self { path: path.into(), content, executable: true })
+        Ok(Self { path: path.into(), content: read(file)?, executable: true })
     }
 
     fn mode(&self) -> u32 {
@@ -98,9 +97,7 @@ pub(crate) fn zip(path: &Path, entries: &[Entry], epoch: u64) -> anyhow::Result<
 }
 
 fn dos_time(epoch: u64) -> anyhow::Result<zip::DateTime> {
-    let time = std::time::UNIX_EPOCH + std::time::Duration::from_secs(epoch);
-    // 2026-11-26T13:20:00Z
-    let text = humantime::format_rfc3339_seconds(time).to_string();
+    let text = rfc3339(epoch);
     let part = |range: std::ops::Range<usize>| -> anyhow::Result<u16> {
         text.get(range).and_then(|part| part.parse().ok()).with_context(|| format!("not a time: {text}"))
     };

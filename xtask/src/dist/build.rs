@@ -19,7 +19,7 @@ pub(super) fn build(root: &Path, target: Target, profile: &str) -> anyhow::Resul
             .current_dir(root)
             .args(["build", "--locked", "--package", "mcp-bridge", "--package", "mcp-calculator"])
             .args(["--profile", profile, "--target", triple])
-            .env("RUSTFLAGS", flags(root, target));
+            .env("CARGO_ENCODED_RUSTFLAGS", flags(root, target));
         run(&mut cargo, "install Rust with rustup").with_context(|| {
             format!("cannot build for {triple}; if its standard library is missing: rustup target add {triple}")
         })?;
@@ -29,19 +29,20 @@ pub(super) fn build(root: &Path, target: Target, profile: &str) -> anyhow::Resul
     join(root, target, folders)
 }
 
-/// No path of the machine in the program, and on Linux no need of its libraries.
+/// No path of the machine in the program, and no need of libraries that the system may lack; between two
+/// flags stands what is in no path.
 fn flags(root: &Path, target: Target) -> String {
     let home = std::env::var("CARGO_HOME")
         .or_else(|_| std::env::var("HOME").map(|home| format!("{home}/.cargo")))
         .unwrap_or_default();
-    let mut flags = format!("--remap-path-prefix={}=/source", root.display());
+    let mut flags = vec![format!("--remap-path-prefix={}=/source", root.display())];
     if !home.is_empty() {
-        flags.push_str(&format!(" --remap-path-prefix={home}=/cargo"));
+        flags.push(format!("--remap-path-prefix={home}=/cargo"));
     }
     if !matches!(target, Target::Macos) {
-        flags.push_str(" -Ctarget-feature=+crt-static");
+        flags.push("-Ctarget-feature=+crt-static".to_owned());
     }
-    flags
+    flags.join("\x1f")
 }
 
 /// macOS has one program for both of its processors; elsewhere there is one to begin with.

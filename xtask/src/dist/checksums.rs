@@ -8,6 +8,8 @@ use std::{
 use anyhow::Context as _;
 use sha2::{Digest as _, Sha256};
 
+use super::{hex, read};
+
 /// `SHA256SUMS`: a line for every file of `folder`, by name, besides checksums.
 pub(super) fn make(folder: &Path) -> anyhow::Result<Vec<PathBuf>> {
     let list = folder.join("SHA256SUMS");
@@ -33,21 +35,6 @@ pub(super) fn beside(file: &Path) -> anyhow::Result<PathBuf> {
 }
 
 fn line(file: &Path) -> anyhow::Result<String> {
-    let content = fs::read(file).with_context(|| format!("cannot read {}", file.display()))?;
     let name = file.file_name().context("a file has a name")?.to_str().context("the name is not Unicode")?;
-    Ok(format!("{}  {name}\n", hex(&Sha256::digest(content))))
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn hex_has_two_digits_a_byte() {
-        assert_eq!(hex(&[0x00, 0x0f, 0xa0, 0xff]), "000fa0ff");
-    }
+    Ok(format!("{}  {name}\n", hex(&Sha256::digest(read(file)?))))
 }

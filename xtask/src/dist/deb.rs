@@ -11,8 +11,9 @@ use md5::{Digest as _, Md5};
 use tar::EntryType;
 
 use super::{
-    Release, Target,
+    Release, Target, hex,
     linux::{self, Family, File, Kind, MAINTAINER, NAME, SUMMARY, gzip},
+    rfc3339,
 };
 
 /// `mcp-bridge_VERSION-REVISION_ARCHITECTURE.deb`
@@ -27,7 +28,7 @@ pub(super) fn make(release: &Release) -> anyhow::Result<Vec<PathBuf>> {
         ("conffiles", configuration(&files), 0o644),
     ];
     for script in ["postinst", "postrm", "prerm"] {
-        control.push((script, linux::read(release, &format!("installers/deb/{script}"))?, 0o755));
+        control.push((script, release.read_text(&format!("installers/deb/{script}"))?, 0o755));
     }
     let mut archive = Archive::new(release.epoch);
     archive.folder("")?;
@@ -69,7 +70,7 @@ fn architecture(target: Target) -> anyhow::Result<&'static str> {
 /// What all packages hold, and what Debian alone wants.
 fn files(release: &Release, version: &str) -> anyhow::Result<Vec<File>> {
     let mut files = linux::files(release, Family::Debian)?;
-    let own = |name: &str| linux::read(release, &format!("installers/deb/{name}"));
+    let own = |name: &str| release.read_text(&format!("installers/deb/{name}"));
     files.push(File::new(format!("usr/share/doc/{NAME}/copyright"), own("copyright")?, Kind::Licence));
     files.push(File::new(format!("usr/share/lintian/overrides/{NAME}"), own("lintian-overrides")?, Kind::Plain));
     let changelog = format!(
@@ -91,9 +92,9 @@ fn control(release: &Release, version: &str, architecture: &str, files: &[File])
     let mut text = format!(
         "Package: {NAME}\nVersion: {version}\nArchitecture: {architecture}\nMaintainer: {MAINTAINER}\n\
          Installed-Size: {installed}\n{}Description: {SUMMARY}\n",
-        linux::read(release, "installers/deb/control")?,
+        release.read_text("installers/deb/control")?,
     );
-    for line in linux::read(release, "installers/deb/description")?.lines() {
+    for line in release.read_text("installers/deb/description")?.lines() {
         // A paragraph ends with a line that only has a full stop.
         writeln!(text, " {}", if line.is_empty() { "." } else { line })?;
     }
@@ -103,10 +104,7 @@ fn control(release: &Release, version: &str, architecture: &str, files: &[File])
 fn md5sums(files: &[File]) -> anyhow::Result<String> {
     let mut text = String::new();
     for file in files.iter().filter(|file| file.kind != Kind::Configuration) {
-        for byte in Md5::digest(&file.content) {
-            write!(text, "{byte:02x}")?;
-        }
-        writeln!(text, "  {}", file.path)?;
+        writeln!(text, "{}  {}", hex(&Md5::digest(&file.content)), file.path)?;
     }
     Ok(text)
 }
@@ -120,9 +118,7 @@ fn configuration(files: &[File]) -> String {
 fn date(epoch: u64) -> anyhow::Result<String> {
     const DAYS: [&str; 7] = ["Thu", "Fri", "Sat", "Sun", "Mon", "Tue", "Wed"];
     const MONTHS: [&str; 12] = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
-    let time = std::time::UNIX_EPOCH + std::time::Duration::from_secs(epoch);
-    // 2026-11-26T13:20:00Z
-    let text = humantime::format_rfc3339_seconds(time).to_string();
+    let text = rfc3339(epoch);
     let parts: Vec<&str> = text.split(['-', 'T', 'Z']).collect();
     let [year, month, day, clock, _] = parts[..] else { bail!("not a time: {text}") };
     let month = month.parse::<usize>().ok().and_then(|month| MONTHS.get(month.checked_sub(1)?));

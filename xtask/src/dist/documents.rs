@@ -47,9 +47,7 @@ pub(crate) fn all(release: &Release) -> anyhow::Result<Vec<Document>> {
         }
     }
     for path in ["README.md", "CHANGELOG.md", "LICENSE-APACHE", "LICENSE-MIT"] {
-        let file = release.root.join(path);
-        let content = std::fs::read(&file).with_context(|| format!("cannot read {}", file.display()))?;
-        documents.push(Document { path, content });
+        documents.push(Document { path, content: release.read(path)? });
     }
     Ok(documents)
 }

@@ -1,11 +1,11 @@
 //! What the packages of Linux systems hold: one list of files, for .deb and .rpm.
 
-use std::{fs, io::Write as _};
+use std::io::Write as _;
 
 use anyhow::{Context as _, bail};
 use flate2::{Compression, GzBuilder};
 
-use super::{Release, documents};
+use super::{Release, documents, read};
 
 /// The packages' name, and the service's.
 pub(super) const NAME: &str = "mcp-bridge";
@@ -60,12 +60,11 @@ impl File {
 
 /// Everything that both kinds of packages hold, sorted by path.
 pub(super) fn files(release: &Release, family: Family) -> anyhow::Result<Vec<File>> {
-    let static_file = |name: &str| read(release, &format!("installers/systemd/{name}"));
+    let static_file = |name: &str| release.read_text(&format!("installers/systemd/{name}"));
     let mut files = Vec::new();
     for program in release.binaries.all() {
         let name = program.file_name().context("a program has a name")?.to_string_lossy();
-        let content = fs::read(program).with_context(|| format!("cannot read {}", program.display()))?;
-        files.push(File::new(format!("usr/bin/{name}"), content, Kind::Plain).executable());
+        files.push(File::new(format!("usr/bin/{name}"), read(program)?, Kind::Plain).executable());
     }
     files.push(File::new("usr/sbin/mcp-bridge-admin", static_file("mcp-bridge-admin")?, Kind::Plain).executable());
     files.push(File::new(
@@ -135,12 +134,6 @@ pub(super) fn folders(files: &[File]) -> Vec<&str> {
 /// The version as both package managers sort it: `0.2.0-rc.1` comes before `0.2.0`.
 pub(super) fn version(release: &Release) -> String {
     release.version.replacen('-', "~", 1)
-}
-
-/// A file of the repository.
-pub(super) fn read(release: &Release, path: &str) -> anyhow::Result<String> {
-    let file = release.root.join(path);
-    fs::read_to_string(&file).with_context(|| format!("cannot read {}", file.display()))
 }
 
 /// Compresses `content`: the same bytes for the same content.

@@ -22,18 +22,14 @@ use super::{
 /// `mcp-calculator-VERSION-TARGET.mcpb`, and its checksum.
 pub(super) fn make(release: &Release) -> anyhow::Result<Vec<PathBuf>> {
     let manifest = manifest(release)?;
-    let read = |path: &str| {
-        let path = release.root.join(path);
-        fs::read(&path).with_context(|| format!("cannot read {}", path.display()))
-    };
     let executable = release.target.executable("mcp-calculator");
     let mut entries = vec![
         Entry::text("manifest.json", format!("{manifest:#}\n")),
-        Entry::text("icon.png", read("installers/mcpb/icon.png")?),
+        Entry::text("icon.png", release.read("installers/mcpb/icon.png")?),
         Entry::program(format!("server/{executable}"), &release.binaries.calculator)?,
     ];
     for text in ["LICENSE-APACHE", "LICENSE-MIT", "PRIVACY.md"] {
-        entries.push(Entry::text(text, read(text)?));
+        entries.push(Entry::text(text, release.read(text)?));
     }
     let bundle = release.output.join(format!("mcp-calculator-{}-{}.mcpb", release.version, release.target));
     archive::zip(&bundle, &entries, release.epoch)?;

@@ -5,13 +5,15 @@
 //! all times set to the commit's.
 
 use std::{
-    env, fs,
+    env,
+    fs::{self, File},
     io::Write as _,
     path::{Path, PathBuf},
     process::{Command, Stdio},
+    time::{Duration, UNIX_EPOCH},
 };
 
-use anyhow::{Context as _, bail, ensure};
+use anyhow::{Context as _, ensure};
 use clap::{Args, ValueEnum};
 
 mod archive;
@@ -93,7 +95,20 @@ enum Artefact {
 }
 
 impl Artefact {
-    /// What `all` means for `target`.
+    /// Each of `asked` once, with all that `all` means for `target` in its place.
+    fn each(asked: &[Self], target: Target) -> Vec<Self> {
+        let mut each = Vec::new();
+        for &one in asked {
+            let those = if one == Self::All { Self::all(target) } else { vec![one] };
+            for one in those {
+                if !each.contains(&one) {
+                    each.push(one);
+                }
+            }
+        }
+        each
+    }
+
     fn all(target: Target) -> Vec<Self> {
         let mut all = vec![Self::Archive, Self::Mcpb, Self::Npm, Self::Pypi, Self::Scripts];
         match target {
@@ -109,14 +124,7 @@ impl Artefact {
 impl Dist {
     /// Makes everything that was asked for, and prints the path of each file.
     pub(crate) fn make(&self) -> anyhow::Result<()> {
-        let mut artefacts = Vec::new();
-        for &artefact in &self.artefacts {
-            match artefact {
-                Artefact::All => artefacts.extend(Artefact::all(self.target)),
-                one => artefacts.push(one),
-            }
-        }
-        artefacts.dedup();
+        let artefacts = Artefact::each(&self.artefacts, self.target);
         if artefacts.contains(&Artefact::Pkg) {
             // Before minutes of building.
             pkg::check(self.target)?;
@@ -130,7 +138,7 @@ impl Dist {
         let mut made = Vec::new();
         for artefact in artefacts {
             made.extend(match artefact {
-                Artefact::All => bail!("all is not one artefact"),
+                Artefact::All => Vec::new(),
                 Artefact::Binaries => release.binaries.all().map(Path::to_path_buf).to_vec(),
                 Artefact::Archive => archive::make(&release)?,
                 Artefact::Deb => deb::make(&release)?,
@@ -226,6 +234,16 @@ impl Release {
         })
     }
 
+    /// A file of the repository.
+    pub(crate) fn read(&self, path: &str) -> anyhow::Result<Vec<u8>> {
+        read(&self.root.join(path))
+    }
+
+    /// A text of the repository.
+    pub(crate) fn read_text(&self, path: &str) -> anyhow::Result<String> {
+        String::from_utf8(self.read(path)?).with_context(|| format!("{path} is not in UTF-8"))
+    }
+
     /// An empty folder of this release to put things together in, under `target/`.
     pub(crate) fn scratch(&self, name: &str) -> anyhow::Result<PathBuf> {
         let folder = self.root.join("target").join("dist-work").join(format!("{name}-{}", self.target));
@@ -238,6 +256,34 @@ impl Release {
         fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
         Ok(folder)
     }
+}
+
+fn read(file: &Path) -> anyhow::Result<Vec<u8>> {
+    fs::read(file).with_context(|| format!("cannot read {}", file.display()))
+}
+
+/// Writes a file, and the folders that it is in, with the time of the release; on Unix with `mode`.
+pub(crate) fn put(path: &Path, content: &[u8], mode: u32, epoch: u64) -> anyhow::Result<()> {
+    let write = || {
+        fs::create_dir_all(path.parent().unwrap_or(path))?;
+        fs::write(path, content)?;
+        #[cfg(unix)]
+        fs::set_permissions(path, std::os::unix::fs::PermissionsExt::from_mode(mode))?;
+        #[cfg(not(unix))]
+        let _ = mode;
+        File::options().write(true).open(path)?.set_modified(UNIX_EPOCH + Duration::from_secs(epoch))
+    };
+    write().with_context(|| format!("cannot write {}", path.display()))
+}
+
+/// The time of the release in UTC: `2026-11-26T13:20:00Z`.
+pub(crate) fn rfc3339(epoch: u64) -> String {
+    humantime::format_rfc3339_seconds(UNIX_EPOCH + Duration::from_secs(epoch)).to_string()
+}
+
+/// Two digits a byte, in lower case.
+pub(crate) fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// Runs `command` and lets its output through to stderr.
@@ -278,4 +324,23 @@ fn epoch(root: &Path) -> anyhow::Result<u64> {
             .context("the time of the commit is unknown; set SOURCE_DATE_EPOCH")?,
     };
     text.trim().parse().with_context(|| format!("not a number of seconds: {text}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn everything_is_made_once() {
+        let each = |asked: &[Artefact]| Artefact::each(asked, Target::LinuxX64);
+        let all = each(&[Artefact::All]);
+        assert_eq!(each(&[Artefact::All, Artefact::Deb, Artefact::All]), all);
+        assert_eq!(each(&[Artefact::Deb, Artefact::Npm, Artefact::Deb]), [Artefact::Deb, Artefact::Npm]);
+        assert!(all.contains(&Artefact::Deb) && !all.contains(&Artefact::All) && !all.contains(&Artefact::Msi));
+    }
+
+    #[test]
+    fn hex_has_two_digits_a_byte() {
+        assert_eq!(hex(&[0x00, 0x0f, 0xa0, 0xff]), "000fa0ff");
+    }
 }

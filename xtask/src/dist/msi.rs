@@ -1,16 +1,15 @@
 //! The installer for Windows, made by wixl, which runs on Linux.
 
 use std::{
-    fs::{self, File},
+    fs,
     path::{Path, PathBuf},
     process::Command,
-    time::{Duration, UNIX_EPOCH},
 };
 
 use anyhow::{Context as _, ensure};
 use sha2::{Digest as _, Sha256};
 
-use super::{Release, Target, documents, output, run, sign};
+use super::{Release, Target, documents, hex, output, read, rfc3339, run, sign};
 
 const INSTALL: &str = "install msitools and wixl";
 
@@ -32,21 +31,20 @@ pub(super) fn make(release: &Release) -> anyhow::Result<Vec<PathBuf>> {
     let mut put = |path: &str, content: &[u8]| {
         package_code.update(path.as_bytes());
         package_code.update(content);
-        put(&work.join("files").join(path), content, release.epoch)
+        // The cabinet keeps the time.
+        super::put(&work.join("files").join(path), content, 0o644, release.epoch)
     };
     for program in release.binaries.all() {
         let name = program.file_name().context("a program has a name")?.to_string_lossy();
-        put(&name, &fs::read(program).with_context(|| format!("cannot read {}", program.display()))?)?;
+        put(&name, &read(program)?)?;
     }
     let documents = documents::all(release)?;
     for path in TEXTS {
         let text = documents.iter().find(|document| document.path == path);
         put(path, &text.with_context(|| format!("there is no {path}"))?.content)?;
     }
-    let installers = release.root.join("installers").join("windows");
     for source in ["mcp-bridge.wxs", "Environment.idt"] {
-        let file = installers.join(source);
-        put(&format!("../{source}"), &fs::read(&file).with_context(|| format!("cannot read {}", file.display()))?)?;
+        put(&format!("../{source}"), &release.read(&format!("installers/windows/{source}"))?)?;
     }
 
     // Windows Installer compares three numbers: a candidate for a release has those of the release.
@@ -71,16 +69,6 @@ pub(super) fn make(release: &Release) -> anyhow::Result<Vec<PathBuf>> {
     fs::copy(&built, &finished).with_context(|| format!("cannot write {}", finished.display()))?;
     sign::windows(&finished)?;
     Ok(vec![finished])
-}
-
-/// Writes a file with the time of the release, which the cabinet keeps.
-fn put(path: &Path, content: &[u8], epoch: u64) -> anyhow::Result<()> {
-    let write = || {
-        fs::create_dir_all(path.parent().unwrap_or(path))?;
-        fs::write(path, content)?;
-        File::options().write(true).open(path)?.set_modified(UNIX_EPOCH + Duration::from_secs(epoch))
-    };
-    write().with_context(|| format!("cannot write {}", path.display()))
 }
 
 fn import(package: &Path, table: &Path) -> anyhow::Result<()> {
@@ -112,8 +100,7 @@ fn inclusive(table: &str) -> anyhow::Result<String> {
 ///
 /// Two packages with one code must be the same, byte for byte; so it depends on all that is packed.
 fn reproducible(table: &str, package_code: &str, epoch: u64) -> anyhow::Result<String> {
-    // 2026-11-26T13:20:00Z
-    let time = humantime::format_rfc3339_seconds(UNIX_EPOCH + Duration::from_secs(epoch)).to_string();
+    let time = rfc3339(epoch);
     let time = time.trim_end_matches('Z').replace('-', "/").replace('T', " ");
     let mut replaced = 0;
     let mut lines = String::new();
@@ -139,7 +126,7 @@ fn guid(hash: Sha256) -> String {
     bytes.copy_from_slice(&hash[..16]);
     bytes[6] = bytes[6] & 0x0f | 0x80;
     bytes[8] = bytes[8] & 0x3f | 0x80;
-    let hex: String = bytes.iter().map(|byte| format!("{byte:02X}")).collect();
+    let hex = hex(&bytes).to_uppercase();
     format!("{}-{}-{}-{}-{}", &hex[..8], &hex[8..12], &hex[12..16], &hex[16..20], &hex[20..])
 }
 

@@ -4,9 +4,8 @@
 //! the program itself. npm installs the one for its machine, because they are optional dependencies with
 //! `os` and `cpu`: nothing is downloaded by a script, so `ignore-scripts` and mirrors work.
 
-use std::{fs, path::PathBuf};
+use std::path::PathBuf;
 
-use anyhow::Context as _;
 use clap::ValueEnum as _;
 use serde_json::{Map, Value, json};
 
@@ -68,9 +67,8 @@ fn launcher(release: &Release, program: &Program<'_>) -> anyhow::Result<PathBuf>
     manifest.insert("keywords".to_owned(), json!(program.keywords));
     manifest.insert("optionalDependencies".to_owned(), Value::Object(dependencies));
 
-    let path = release.root.join("installers/npm/launcher.js");
-    let script = fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
-    let script = script
+    let script = release
+        .read_text("installers/npm/launcher.js")?
         .replace("PROGRAM", name)
         .replace("PACKAGES", &format!("{:#}", Value::Object(packages)))
         .replace("REPOSITORY", REPOSITORY);
@@ -108,9 +106,7 @@ fn pack(
     let manifest = format!("{:#}\n", Value::Object(manifest.clone()));
     let mut entries = vec![Entry::text("package/package.json", manifest), Entry::text("package/README.md", readme)];
     for text in ["LICENSE-APACHE", "LICENSE-MIT"] {
-        let path = release.root.join(text);
-        let content = fs::read(&path).with_context(|| format!("cannot read {}", path.display()))?;
-        entries.push(Entry::text(format!("package/{text}"), content));
+        entries.push(Entry::text(format!("package/{text}"), release.read(text)?));
     }
     entries.extend(files);
     let file = name.trim_start_matches('@').replace('/', "-");

@@ -1,15 +1,10 @@
 //! The installer for macOS, which only macOS can make.
 
-use std::{
-    fs::{self, File},
-    path::{Path, PathBuf},
-    process::Command,
-    time::{Duration, UNIX_EPOCH},
-};
+use std::{path::PathBuf, process::Command};
 
 use anyhow::{Context as _, ensure};
 
-use super::{Release, Target, documents, run, sign};
+use super::{Release, Target, documents, put, read, run, sign};
 
 /// By this macOS knows the package; never to be changed.
 const IDENTIFIER: &str = "mcp-bridge";
@@ -47,8 +42,7 @@ pub(super) fn make(release: &Release) -> anyhow::Result<Vec<PathBuf>> {
     let prefix = work.join("root").join("usr").join("local");
     for program in release.binaries.all() {
         let name = program.file_name().context("a program has a name")?;
-        let content = fs::read(program).with_context(|| format!("cannot read {}", program.display()))?;
-        put(&prefix.join("bin").join(name), &content, 0o755, release.epoch)?;
+        put(&prefix.join("bin").join(name), &read(program)?, 0o755, release.epoch)?;
     }
     let documents = documents::all(release)?;
     for (path, place) in PLACES {
@@ -57,8 +51,12 @@ pub(super) fn make(release: &Release) -> anyhow::Result<Vec<PathBuf>> {
         put(&prefix.join(place), content, 0o644, release.epoch)?;
     }
     let installers = release.root.join("installers").join("macos");
-    let uninstall = fs::read(installers.join("uninstall")).context("cannot read installers/macos/uninstall")?;
-    put(&prefix.join("share/mcp-bridge/uninstall"), &uninstall, 0o755, release.epoch)?;
+    put(
+        &prefix.join("share/mcp-bridge/uninstall"),
+        &release.read("installers/macos/uninstall")?,
+        0o755,
+        release.epoch,
+    )?;
 
     // The version of macOS' package system: dots and numbers. A candidate has those of the release.
     let version = release.version.split(['-', '+']).next().unwrap_or_default();
@@ -79,18 +77,4 @@ pub(super) fn make(release: &Release) -> anyhow::Result<Vec<PathBuf>> {
     run(productbuild.arg(&finished), INSTALL)?;
     sign::notarize(&finished)?;
     Ok(vec![finished])
-}
-
-/// Writes a file with the time of the release.
-fn put(path: &Path, content: &[u8], mode: u32, epoch: u64) -> anyhow::Result<()> {
-    let write = || {
-        fs::create_dir_all(path.parent().unwrap_or(path))?;
-        fs::write(path, content)?;
-        #[cfg(unix)]
-        fs::set_permissions(path, std::os::unix::fs::PermissionsExt::from_mode(mode))?;
-        #[cfg(not(unix))]
-        let _ = mode;
-        File::options().write(true).open(path)?.set_modified(UNIX_EPOCH + Duration::from_secs(epoch))
-    };
-    write().with_context(|| format!("cannot write {}", path.display()))
 }

@@ -4,7 +4,7 @@
 //! format"). It is written here because that is less than telling a build tool of Python about programs
 //! that are built already. One per program and platform; there is no source distribution.
 
-use std::{fmt::Write as _, fs, path::PathBuf};
+use std::{fmt::Write as _, path::PathBuf};
 
 use anyhow::{Context as _, bail};
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
@@ -32,9 +32,7 @@ fn wheel(release: &Release, program: &Program<'_>) -> anyhow::Result<PathBuf> {
     let script = release.target.executable(program.name);
     let mut entries = vec![Entry::program(format!("{name}.data/scripts/{script}"), program.file)?];
     for text in ["LICENSE-APACHE", "LICENSE-MIT"] {
-        let path = release.root.join(text);
-        let content = fs::read(&path).with_context(|| format!("cannot read {}", path.display()))?;
-        entries.push(Entry::text(format!("{info}/licenses/{text}"), content));
+        entries.push(Entry::text(format!("{info}/licenses/{text}"), release.read(text)?));
     }
     entries.push(Entry::text(format!("{info}/METADATA"), metadata(release, program, &version)?));
     entries.push(Entry::text(format!("{info}/WHEEL"), tags(release, platforms)));

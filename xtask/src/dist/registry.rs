@@ -1,8 +1,6 @@
 //! What the packages of npm and PyPI have in common: one per program, and what it says of itself.
 
-use std::{fs, path::Path};
-
-use anyhow::Context as _;
+use std::path::Path;
 
 use super::{REPOSITORY, Release};
 
@@ -40,8 +38,7 @@ impl<'a> Program<'a> {
 
     /// The text that a registry shows: the one in `installers/registry`, for how it is started there.
     pub(super) fn readme(&self, release: &Release, start: &Start<'_>) -> anyhow::Result<String> {
-        let path = release.root.join("installers/registry").join(format!("{}.md", self.name));
-        let text = fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
+        let text = release.read_text(&format!("installers/registry/{}.md", self.name))?;
         Ok(text
             .replace("\"COMMAND\"", &format!("\"{}\"", start.command))
             .replace("\"ARGUMENTS\"", &format!("\"{}\"", start.arguments.join("\", \"")))

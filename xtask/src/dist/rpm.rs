@@ -20,7 +20,7 @@ pub(super) fn make(release: &Release) -> anyhow::Result<Vec<PathBuf>> {
     let version = linux::version(release);
     let files = linux::files(release, Family::Rpm)?;
     let epoch = u32::try_from(release.epoch).context("an RPM cannot say a time after 2106")?;
-    let script = |name: &str| linux::read(release, &format!("installers/rpm/{name}"));
+    let script = |name: &str| release.read_text(&format!("installers/rpm/{name}"));
 
     // Version 4 and gzip: what every rpm that is still in use can read.
     let config = BuildConfig::v4().compression(CompressionWithLevel::Gzip(9)).source_date(epoch);
@@ -28,7 +28,7 @@ pub(super) fn make(release: &Release) -> anyhow::Result<Vec<PathBuf>> {
     builder
         .using_config(config)
         .release(release.revision.to_string())
-        .description(linux::read(release, "installers/deb/description")?.trim_end())
+        .description(release.read_text("installers/deb/description")?.trim_end())
         .group("Applications/Internet")
         .packager(MAINTAINER)
         // Where it was built would differ from build to build.

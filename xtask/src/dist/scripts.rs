@@ -13,14 +13,12 @@ use super::{REPOSITORY, Release};
 pub(super) fn make(release: &Release) -> anyhow::Result<Vec<PathBuf>> {
     let mut made = Vec::new();
     for name in ["install.sh", "install.ps1"] {
-        let source = release.root.join("installers").join(name);
-        let text = fs::read_to_string(&source).with_context(|| format!("cannot read {}", source.display()))?;
+        let text = release.read_text(&format!("installers/{name}"))?;
         let addresses: Vec<&str> = text.split("https://github.com/").skip(1).collect();
         let wanted = REPOSITORY.trim_start_matches("https://github.com/");
         ensure!(
             addresses.len() == 2 && addresses.iter().all(|address| address.starts_with(wanted)),
-            "{} downloads from elsewhere than Cargo.toml says: {REPOSITORY}",
-            source.display()
+            "installers/{name} downloads from elsewhere than Cargo.toml says: {REPOSITORY}"
         );
         let path = release.output.join(name);
         fs::write(&path, text).with_context(|| format!("cannot write {}", path.display()))?;
