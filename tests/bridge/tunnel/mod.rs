@@ -162,6 +162,23 @@ fn a_bridge_that_waits_for_its_tunnel_ends_when_told_to() {
     wait_until("the agent is gone", || processes(&agents) == 0);
 }
 
+/// What goes wrong only when the URL is known ends the agent, too.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_start_that_fails_behind_an_open_tunnel_leaves_no_agent() {
+    for (agent, url) in [("cloudflared", QUICK), ("ngrok", NGROK)] {
+        let agents = Agents::new(&json!([{ "url": url }]));
+        let state = State::new();
+        let file = state.folder().with_file_name("file");
+        std::fs::write(&file, "").expect("our own folder");
+        let line = agents.line(&state, agent).env("MCP_BRIDGE_STATE_DIR", file.to_str().expect("UTF-8"));
+        let (code, text) = refused(&line);
+        assert_eq!((code, agents.runs().len()), (Some(1), 1), "{text}");
+        assert!(text.contains("cannot make the folder"), "{text}");
+        wait_until("the agent is gone", || processes(&agents) == 0);
+    }
+}
+
 /// At a terminal the URL is shown with what to do with it; the tunnel ends with the terminal.
 #[cfg(target_os = "linux")]
 #[test]

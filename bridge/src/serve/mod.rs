@@ -1,14 +1,15 @@
 //! `serve`: from settings to a running server, and to its end.
 
+mod signals;
+
 use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
-#[cfg(unix)]
-use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::{net::TcpListener, sync::watch};
 use tokio_rustls::TlsAcceptor;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::{error, info, warn};
 
+use self::signals::Signals;
 use crate::{
     authserver::{AuthServer, StoreError},
     backend::{
@@ -448,73 +449,6 @@ pub(crate) fn program(name: &str, command: &server_settings::Command) -> Program
         max_line_bytes: command.max_message_bytes,
         grace: command.stop_grace,
         hears: None,
-    }
-}
-
-/// Opens the audit file again, after a log rotation.
-#[cfg(unix)]
-async fn reopen(audit: Option<&Audit>) {
-    if let Some(audit) = audit
-        && let Err(failure) = audit.reopen().await
-    {
-        error!(error = %failure, "cannot open the audit file again; records go to the old one");
-    }
-}
-
-/// The signals that a service manager sends.
-#[cfg(unix)]
-struct Signals {
-    terminate: Signal,
-    interrupt: Signal,
-    hang_up: Signal,
-    /// Somebody started it by hand: a terminal that closes is their farewell.
-    in_terminal: bool,
-}
-
-#[cfg(unix)]
-impl Signals {
-    fn listen() -> io::Result<Self> {
-        Ok(Self {
-            terminate: signal(SignalKind::terminate())?,
-            interrupt: signal(SignalKind::interrupt())?,
-            hang_up: signal(SignalKind::hangup())?,
-            in_terminal: io::IsTerminal::is_terminal(&io::stderr()),
-        })
-    }
-
-    /// Cancels `shutdown` at SIGTERM or SIGINT. SIGHUP reopens the audit file, and in a terminal ends it: that
-    /// has been closed, and nobody knows any more that something is served.
-    async fn watch(mut self, audit: Option<Arc<Audit>>, shutdown: CancellationToken) {
-        loop {
-            tokio::select! {
-                _ = self.terminate.recv() => break,
-                _ = self.interrupt.recv() => break,
-                _ = self.hang_up.recv() => {
-                    if self.in_terminal {
-                        break;
-                    }
-                    reopen(audit.as_deref()).await;
-                }
-            }
-        }
-        shutdown.cancel();
-    }
-}
-
-/// What a keyboard and the system send on Windows, which has nothing like SIGHUP: there a restart
-/// opens the audit file anew.
-#[cfg(windows)]
-struct Signals(mcp_calculator::stdio::console::Console);
-
-#[cfg(windows)]
-impl Signals {
-    fn listen() -> io::Result<Self> {
-        mcp_calculator::stdio::console::Console::listen().map(Self)
-    }
-
-    async fn watch(mut self, _audit: Option<Arc<Audit>>, shutdown: CancellationToken) {
-        self.0.asks_to_end().await;
-        shutdown.cancel();
     }
 }
 
