@@ -237,8 +237,8 @@ impl Client {
         match self {
             Self::ClaudeDesktop => "Quit Claude Desktop (closing its window is not enough) and start it again.",
             Self::ClaudeCode => "Start a new session of Claude Code; /mcp shows its servers.",
-            Self::VsCode => "In VS Code run `MCP: List Servers` and start it there, or reload the window.",
-            Self::Cursor => "Switch it on in Cursor's settings under MCP, or start Cursor again.",
+            Self::VsCode => "`MCP: List Servers` in VS Code starts and stops servers; or reload the window.",
+            Self::Cursor => "Cursor's settings under MCP switch servers on and off; or start Cursor again.",
             Self::Windsurf => "Refresh the MCP servers in Windsurf, or start it again.",
             Self::Zed => "Zed reads its settings again by itself.",
             Self::Gemini => "Start Gemini CLI again; /mcp shows its servers.",
