@@ -23,19 +23,23 @@ struct Cli {
 enum Chore {
     /// Build the bridge, and show what it does to strangers, to users, and to users without consent
     Tour,
-    /// Make what is shipped: programs, packages, bundles, images, and their checksums
+    /// Make what is shipped: programs, packages, bundles, and their checksums
     Dist(dist::Dist),
 }
 
-fn main() -> anyhow::Result<ExitCode> {
-    match Cli::parse().chore {
-        Chore::Tour => {
-            build()?;
-            tour::walk()?;
+#[expect(clippy::print_stderr, reason = "this is where errors are told")]
+fn main() -> ExitCode {
+    let done = match Cli::parse().chore {
+        Chore::Tour => build().and_then(|()| tour::walk()),
+        Chore::Dist(dist) => dist.make(),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("xtask: {error:#}");
+            ExitCode::FAILURE
         }
-        Chore::Dist(dist) => dist.make()?,
     }
-    Ok(ExitCode::SUCCESS)
 }
 
 /// Builds the release binaries.

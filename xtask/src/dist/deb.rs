@@ -59,7 +59,7 @@ pub(super) fn make(release: &Release) -> anyhow::Result<Vec<PathBuf>> {
 }
 
 /// Debian's word for the processor.
-fn architecture(target: Target) -> anyhow::Result<&'static str> {
+pub(super) fn architecture(target: Target) -> anyhow::Result<&'static str> {
     match target {
         Target::LinuxX64 => Ok("amd64"),
         Target::LinuxArm64 => Ok("arm64"),

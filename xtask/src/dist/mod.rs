@@ -109,6 +109,17 @@ impl Artefact {
         each
     }
 
+    /// Whether it can be made for `target`, on this machine.
+    fn check(self, target: Target) -> anyhow::Result<()> {
+        match self {
+            Self::Deb => deb::architecture(target).map(drop),
+            Self::Rpm => rpm::architecture(target).map(drop),
+            Self::Msi => msi::check(target),
+            Self::Pkg => pkg::check(target),
+            _ => Ok(()),
+        }
+    }
+
     fn all(target: Target) -> Vec<Self> {
         let mut all = vec![Self::Archive, Self::Mcpb, Self::Npm, Self::Pypi, Self::Scripts];
         match target {
@@ -125,9 +136,9 @@ impl Dist {
     /// Makes everything that was asked for, and prints the path of each file.
     pub(crate) fn make(&self) -> anyhow::Result<()> {
         let artefacts = Artefact::each(&self.artefacts, self.target);
-        if artefacts.contains(&Artefact::Pkg) {
-            // Before minutes of building.
-            pkg::check(self.target)?;
+        // Before minutes of building.
+        for artefact in &artefacts {
+            artefact.check(self.target)?;
         }
         if artefacts == [Artefact::Checksums] {
             // Of what several machines have made; nothing needs to be built for it.
@@ -204,7 +215,11 @@ impl Binaries {
     fn within(folder: &Path, target: Target) -> anyhow::Result<Self> {
         let find = |name: &str| {
             let path = folder.join(target.executable(name));
-            ensure!(path.is_file(), "{} is missing", path.display());
+            ensure!(
+                path.is_file(),
+                "{} is missing; --binaries and --host-binaries name a folder with both programs",
+                path.display()
+            );
             Ok(path)
         };
         Ok(Self { bridge: find("mcp-bridge")?, calculator: find("mcp-calculator")? })

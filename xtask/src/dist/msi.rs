@@ -25,7 +25,6 @@ const TEXTS: [&str; 6] = [
 
 /// `mcp-bridge-VERSION-TARGET.msi`
 pub(super) fn make(release: &Release) -> anyhow::Result<Vec<PathBuf>> {
-    ensure!(release.target == Target::WindowsX64, "an .msi is made for windows-x64 only: wixl knows no 64-bit ARM");
     let work = release.scratch("msi")?;
     let mut package_code = Sha256::new();
     let mut put = |path: &str, content: &[u8]| {
@@ -73,6 +72,15 @@ pub(super) fn make(release: &Release) -> anyhow::Result<Vec<PathBuf>> {
 
 fn import(package: &Path, table: &Path) -> anyhow::Result<()> {
     run(Command::new("msibuild").arg(package).arg("-i").arg(table), INSTALL)
+}
+
+/// Whether it can be made at all, for `target`.
+///
+/// # Errors
+/// Says for what it can.
+pub(super) fn check(target: Target) -> anyhow::Result<()> {
+    ensure!(target == Target::WindowsX64, "an .msi is made for windows-x64 only: wixl knows no 64-bit ARM");
+    Ok(())
 }
 
 /// Replaces the table `name` of `package`.

@@ -62,7 +62,7 @@ pub(super) fn make(release: &Release) -> anyhow::Result<Vec<PathBuf>> {
 }
 
 /// RPM's word for the processor.
-fn architecture(target: Target) -> anyhow::Result<&'static str> {
+pub(super) fn architecture(target: Target) -> anyhow::Result<&'static str> {
     match target {
         Target::LinuxX64 => Ok("x86_64"),
         Target::LinuxArm64 => Ok("aarch64"),
