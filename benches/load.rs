@@ -53,9 +53,9 @@ struct Plan {
 impl Plan {
     fn from_arguments() -> Result<Self> {
         let mut plan = Self {
-            rounds: 3,
-            warm_up: Duration::from_millis(500),
-            measure: Duration::from_secs(3),
+            rounds: 9,
+            warm_up: Duration::from_millis(250),
+            measure: Duration::from_secs(1),
             starts: 20,
             only: None,
             log_level: "info".to_owned(),

@@ -10,7 +10,7 @@ use std::{
 
 use tokio::{
     sync::{Mutex as AsyncMutex, OwnedSemaphorePermit, Semaphore},
-    time::{Instant, timeout, timeout_at},
+    time::{Instant, sleep, timeout, timeout_at},
 };
 use tokio_util::task::TaskTracker;
 use tracing::warn;
@@ -24,7 +24,7 @@ use super::{
 use crate::{
     backend::{
         child::{Start, Undertaker},
-        link::{Audience, Link, Listener},
+        link::{Audience, Exchange, Link, Listener},
     },
     relay::owner::Principal,
     telemetry::{
@@ -39,6 +39,10 @@ const BACK_OFF_MAX: Duration = Duration::from_secs(30);
 
 /// How long a request waits for a place: by then it is kinder to tell the client.
 const PLACE_PATIENCE: Duration = Duration::from_secs(10);
+
+/// How long a process's start and end, which cost as much as many requests, wait for the request that
+/// causes them: longer than a quick one takes, until its client has the answer.
+const AFTER_THE_REQUEST: Duration = Duration::from_millis(2);
 
 /// A child that is ready for use. Dropping it ends it.
 pub(super) struct Child {
@@ -315,6 +319,20 @@ impl Children {
             Err(why) if kind.is_a_clients_own() => Err(self.failed_for_one(&why)),
             Err(why) => Err(self.failed(&why)),
         }
+    }
+
+    /// Waits until the request that makes a start necessary has probably been answered.
+    pub(super) async fn after_the_request(&self) {
+        sleep(AFTER_THE_REQUEST).await;
+    }
+
+    /// Ends `child`, which nobody uses any more, when its answer has probably reached the client; at once
+    /// where its place is wanted. What it waited for in `exchange` is over.
+    pub(super) async fn retire(&self, child: Child, exchange: Exchange) {
+        if self.slots.available_permits() > 0 {
+            sleep(AFTER_THE_REQUEST).await;
+        }
+        drop((exchange, child));
     }
 
     /// Notes that a child which was new has answered.

@@ -106,12 +106,7 @@ impl Served {
                         self.seen_result(&ask.method, result);
                         self.keep_for_retry(request, &child, result);
                     }
-                    if let Some(child) = Arc::into_inner(child) {
-                        // Its end is work that the client need not wait for; but its next request must not be
-                        // refused for it.
-                        let child = child.let_go();
-                        self.tasks.spawn(async move { drop((exchange, child)) });
-                    }
+                    self.retire(child, exchange);
                     return out.served(&outcome).await;
                 }
                 Event::Closed => return out.lost(&crate::backend::link::Ended("it gave the request up".into())).await,
@@ -124,6 +119,15 @@ impl Served {
                     return out.lost(&ended).await;
                 }
             }
+        }
+    }
+
+    /// Ends a server that has answered, unless others use it.
+    fn retire(&self, child: Arc<Child>, exchange: Exchange) {
+        if let Some(child) = Arc::into_inner(child) {
+            // The client need not wait for that; but its next request must not be refused for it.
+            let (child, children) = (child.let_go(), Arc::clone(&self.children));
+            self.tasks.spawn(async move { children.retire(child, exchange).await });
         }
     }
 
@@ -205,13 +209,16 @@ impl Served {
                 Event::Answer(Ok(result)) => {
                     refuse_all(&child, &questions).await;
                     self.seen_result(method, &result);
-                    return match self.complete(method, &child, &result) {
+                    let completed = self.complete(method, &child, &result);
+                    self.retire(child, exchange);
+                    return match completed {
                         Some(result) => out.served(&Ok(result.into())).await,
                         None => out.error(INTERNAL_ERROR, "Internal error: the server's result is not an object").await,
                     };
                 }
                 Event::Answer(Err(error)) => {
                     refuse_all(&child, &questions).await;
+                    self.retire(child, exchange);
                     return self.modern_failure(request, &error, out).await;
                 }
                 Event::Closed => {

@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use tokio::time::{Instant, sleep};
+use tokio::time::Instant;
 use tokio_util::task::TaskTracker;
 use tracing::debug;
 
@@ -21,9 +21,6 @@ use crate::{relay::owner::Principal, telemetry::labels::ChildSource};
 
 /// Children that are started at once to fill the pool: more would take the machine from the requests.
 const STARTS_AT_ONCE: usize = 2;
-
-/// How long the start of a successor waits for the request that took the child.
-const AFTER_THE_REQUEST: Duration = Duration::from_millis(2);
 
 /// A client's own kind is wanted when it comes again among so many.
 const RECENT_MAX: usize = 32;
@@ -168,8 +165,8 @@ impl Pool {
             drop(state);
             let pool = Arc::clone(self);
             self.tasks.spawn(async move {
-                // Whoever has just taken one goes first; a start costs as much as many requests.
-                sleep(AFTER_THE_REQUEST).await;
+                // Whoever has just taken one goes first.
+                pool.children.after_the_request().await;
                 let started = pool.children.start_as(&kind, &[], false).await;
                 let mut state = pool.lock();
                 if let Some(at) = state.coming.iter().position(|coming| *coming == kind) {
