@@ -29,6 +29,7 @@ mod pkg;
 mod pypi;
 mod registry;
 mod rpm;
+mod sbom;
 mod scripts;
 mod sign;
 mod target;
@@ -90,6 +91,8 @@ enum Artefact {
     Pypi,
     /// install.sh and install.ps1, which download the archive
     Scripts,
+    /// What the programs are made of, as CycloneDX documents
+    Sbom,
     /// SHA256SUMS of all that is in the output folder
     Checksums,
 }
@@ -121,7 +124,7 @@ impl Artefact {
     }
 
     fn all(target: Target) -> Vec<Self> {
-        let mut all = vec![Self::Archive, Self::Mcpb, Self::Npm, Self::Pypi, Self::Scripts];
+        let mut all = vec![Self::Archive, Self::Mcpb, Self::Npm, Self::Pypi, Self::Scripts, Self::Sbom];
         match target {
             Target::LinuxX64 | Target::LinuxArm64 => all.extend([Self::Deb, Self::Rpm]),
             Target::WindowsX64 => all.push(Self::Msi),
@@ -160,6 +163,7 @@ impl Dist {
                 Artefact::Npm => npm::make(&release)?,
                 Artefact::Pypi => pypi::make(&release)?,
                 Artefact::Scripts => scripts::make(&release)?,
+                Artefact::Sbom => sbom::make(&release)?,
                 Artefact::Checksums => checksums::make(&release.output)?,
             });
         }
