@@ -1,5 +1,9 @@
 # What tests/packages/parts/clients checks, where no network and no other process is.
 source tests/packages/lib.sh
+# Also where the words of a command go elsewhere.
+exec 3>&2
+set -o errtrace
+trap 'say "line $LINENO ended with $?: $BASH_COMMAND" 2>&3' ERR
 ip link set lo up
 # Here nobody else sees it, and it is gone with the last process. `install` wants a folder that lasts, which the
 # one of a build and the one for temporary files do not.
