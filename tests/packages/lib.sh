@@ -67,15 +67,14 @@ older_deb() {
   printf '%s\n' "$package"
 }
 
-# Installs what tests/packages/node names, unless it is there; its programs are in $node_bin then.
+# Installs what the folder $1 names, unless it is there; its programs are in $node_bin then.
 node_packages() {
-  local folder=tests/packages/node
-  node_bin=$PWD/$folder/node_modules/.bin
-  local made_from=$folder/node_modules/.made-from
-  cmp -s "$made_from" <(sha256sum $folder/package.json $folder/package-lock.json) && return
-  say 'installing Node packages'
-  npm ci --prefix "$folder" --loglevel=error >&2 || fail 'Node packages cannot be installed'
-  sha256sum $folder/package.json $folder/package-lock.json >"$made_from"
+  local made_from=$1/node_modules/.made-from
+  node_bin=$PWD/$1/node_modules/.bin
+  cmp -s "$made_from" <(sha256sum "$1/package.json" "$1/package-lock.json") && return
+  say "installing the Node packages of $1"
+  npm ci --prefix "$1" --loglevel=error >&2 || fail "the Node packages of $1 cannot be installed"
+  sha256sum "$1/package.json" "$1/package-lock.json" >"$made_from"
 }
 
 # Installs what tests/packages/python names, unless it is there; its programs are in $python_bin then.
