@@ -48,6 +48,19 @@ pub enum Command {
     /// when it would not.
     #[command(next_line_help = true, after_help = settings_epilogue())]
     CheckConfig(Flags),
+    /// Ask the bridge that serves with these settings whether it is ready
+    ///
+    /// For health checks of containers, which have no other program to ask with. Takes what `serve` takes, asks where
+    /// that listens, waits six seconds at most, and says why if the answer is no.
+    #[command(next_line_help = true, after_help = HEALTH_EPILOGUE)]
+    Health {
+        /// Ask only whether it lives, and not whether it can answer requests now
+        #[arg(long)]
+        live: bool,
+        /// What `serve` takes.
+        #[command(flatten)]
+        flags: Flags,
+    },
     /// Make a policy for a command, or see what a policy allows
     Policy {
         /// Which of the two.
@@ -340,6 +353,13 @@ const EXAMPLES: &str = "  Serve the calculator, or a command, to its owner; the 
 
 const EXIT_CODES: &str = "0 done, 1 failed while running, 2 wrong flags or settings.";
 
+const HEALTH_EPILOGUE: &str = "\
+Examples:
+  mcp-bridge health
+  mcp-bridge health --live --config bridge.toml
+
+Exit codes: 0 yes; 1 no, nobody answers, or wrong settings; 2 wrong flags.";
+
 const CONNECT_EPILOGUE: &str = "\
 Examples:
   mcp-bridge connect https://example.com/mcp
@@ -523,6 +543,7 @@ mod tests {
             "help_check_config",
             help(&["check-config"]).split("Listening:").next().expect("a part")
         );
+        insta::assert_snapshot!("help_health", help(&["health"]).split("Listening:").next().expect("a part"));
         insta::assert_snapshot!("help_connect", help(&["connect"]));
         insta::assert_snapshot!("help_doctor", help(&["doctor"]));
         insta::assert_snapshot!("help_install", help(&["install"]));

@@ -10,6 +10,7 @@ pub mod doctor;
 pub mod edit;
 pub(crate) mod embedded;
 pub mod era;
+pub mod health;
 pub mod http;
 pub mod install;
 pub mod message;

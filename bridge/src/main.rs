@@ -15,6 +15,7 @@ use mcp_bridge::{
         flags::{ConnectFlags, LogoutFlags},
     },
     doctor,
+    health::{self, Question},
     install::{self, InstallError},
     owner::{self, OwnerError},
     policy_commands::{self, Check},
@@ -39,6 +40,7 @@ fn main() -> ExitCode {
     let ended = match Cli::parse().command {
         Command::Serve(flags) => run(&flags),
         Command::CheckConfig(flags) => check_config(&flags),
+        Command::Health { live, flags } => health(live, &flags),
         Command::Policy { command } => policy(command),
         Command::Connect(flags) => connect(flags, connect::connect),
         Command::Login(flags) => connect(flags, connect::login),
@@ -124,6 +126,15 @@ fn check_config(flags: &Flags) -> anyhow::Result<ExitCode> {
             Ok(ExitCode::from(USAGE))
         }
     }
+}
+
+fn health(live: bool, flags: &Flags) -> anyhow::Result<ExitCode> {
+    // Wrong settings are a failure like others here: Docker keeps the code 2 for itself.
+    let listener = config::load_listener(flags, std::env::vars_os())?;
+    let question = if live { Question::Live } else { Question::Ready };
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(health::ask(&listener, question))?;
+    print(|out| writeln!(out, "{question}"))
 }
 
 fn policy(command: PolicyCommand) -> anyhow::Result<ExitCode> {

@@ -20,6 +20,7 @@ mod connect_sign_in;
 mod credentials;
 mod doctor;
 mod everything;
+mod health;
 mod install;
 mod interop;
 mod introspection;

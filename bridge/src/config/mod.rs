@@ -82,6 +82,39 @@ pub fn load(flags: &Flags, environment: impl IntoIterator<Item = (OsString, OsSt
     }
 }
 
+/// Where `serve` listens, for somebody on the same machine.
+///
+/// Shown as the URL of its root.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Listener {
+    address: SocketAddr,
+    has_tls: bool,
+}
+
+impl fmt::Display for Listener {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}://{}", if self.has_tls { "https" } else { "http" }, self.address)
+    }
+}
+
+/// Finds out where `serve` listens with these settings. What else they say has to be readable, and need
+/// not be right.
+///
+/// # Errors
+/// Everything that is wrong with what was read, and a port that is picked at start.
+pub fn load_listener(
+    flags: &Flags,
+    environment: impl IntoIterator<Item = (OsString, OsString)>,
+) -> Result<Listener, Problems> {
+    let mut problems = Vec::new();
+    let raw = Raw::gather(flags, environment, &mut problems);
+    let mut resolver = Resolver::new(&raw, problems);
+    match resolve::listener(&mut resolver) {
+        Some(listener) if resolver.problems.is_empty() => Ok(listener),
+        _ => Err(Problems(resolver.problems)),
+    }
+}
+
 /// What is served, as far as somebody has to know it who serves nothing.
 #[derive(Debug)]
 pub struct LoadedServers {

@@ -1,6 +1,12 @@
 //! From what was written to what is meant.
 
-use std::{ffi::OsStr, net::SocketAddr, num::NonZeroU32, ops::RangeInclusive, time::Duration};
+use std::{
+    ffi::OsStr,
+    net::{Ipv4Addr, Ipv6Addr, SocketAddr},
+    num::NonZeroU32,
+    ops::RangeInclusive,
+    time::Duration,
+};
 
 use tracing::Level;
 use url::Url;
@@ -8,7 +14,7 @@ use url::Url;
 use crate::{
     authserver,
     config::{
-        Agent, Audit, Auth, Config, Limits, Log, LogFormat, RateLimit, TlsFiles, Tunnel,
+        Agent, Audit, Auth, Config, Limits, Listener, Log, LogFormat, RateLimit, TlsFiles, Tunnel,
         auth::auth,
         parse,
         resolver::{Resolver, warn_if_readable_by_all},
@@ -71,6 +77,18 @@ pub(super) fn resolve(r: &mut Resolver<'_>) -> Resolved {
         servers,
     };
     Resolved { config: listen.zip(auth).zip(servers.clone()).map(resolved), servers, log }
+}
+
+/// Where a listening server is reached from its own machine. `None` only when there is a problem.
+pub(super) fn listener(r: &mut Resolver<'_>) -> Option<Listener> {
+    let mut address = r.value(&s::LISTEN, parse::address)?;
+    if address.port() == 0 {
+        r.problem(&s::LISTEN, "port 0 is another one at each start, so nobody can know it; choose a port");
+    }
+    if address.ip().is_unspecified() {
+        address.set_ip(if address.is_ipv4() { Ipv4Addr::LOCALHOST.into() } else { Ipv6Addr::LOCALHOST.into() });
+    }
+    Some(Listener { address, has_tls: r.is_written(&s::TLS_CERT) })
 }
 
 /// The authorization server has paths of its own, at the root of the public URL.
