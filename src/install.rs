@@ -38,7 +38,7 @@ fn finish(
     run: impl FnOnce(&mut Context<'_>) -> io::Result<Exit>,
 ) -> anyhow::Result<ExitCode> {
     let (mut output, mut errors) = (io::stdout().lock(), io::stderr().lock());
-    let mut context = Context { program: PROGRAM, environment, output: &mut output, errors: &mut errors };
+    let mut context = Context { program: PROGRAM, environment, advice: "", output: &mut output, errors: &mut errors };
     let exit = run(&mut context).context("cannot write the output")?;
     Ok(ExitCode::from(exit.code()))
 }

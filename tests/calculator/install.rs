@@ -327,6 +327,7 @@ fn an_upgrade_changes_the_path_and_keeps_what_the_user_added() {
 fn a_project_gets_its_own_file() {
     let home = Home::new();
     fs::create_dir(home.path("project")).expect("a folder");
+    let mut texts = String::new();
     for (client, file) in [
         ("claude-code", ".mcp.json"),
         ("vscode", ".vscode/mcp.json"),
@@ -336,12 +337,13 @@ fn a_project_gets_its_own_file() {
         ("zed", ".zed/settings.json"),
         ("windsurf", ".devin/mcp_config.json"),
     ] {
-        home.done(&["install", "--client", client, "--project", "project"]);
+        texts += &home.done(&["install", "--client", client, "--project", "project"]);
         assert!(home.read(&format!("project/{file}")).contains("calculator"), "{client}");
         home.done(&["uninstall", "--client", client, "--project", "project"]);
         assert!(!home.read(&format!("project/{file}")).contains("calculator"), "{client}");
     }
     assert!(!home.path(".claude.json").exists() && !home.path(".cursor").exists());
+    check("install_project", &texts);
 }
 
 #[test]
