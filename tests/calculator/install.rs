@@ -347,6 +347,30 @@ fn a_project_gets_its_own_file() {
 }
 
 #[test]
+fn an_entry_calculates_as_the_account_that_was_named() {
+    let home = Home::new();
+    let entry = |home: &Home| {
+        serde_json::from_str::<serde_json::Value>(&home.read(".cursor/mcp.json")).expect("JSON")["mcpServers"].clone()
+    };
+    let cursor = ["install", "--client", "cursor"];
+    let work = [&cursor[..], &["--account", "my work", "--token-store", "file"]].concat();
+    home.done(&work);
+    let args = ["--account", "my work", "--token-store", "file"];
+    let expected = serde_json::json!({ "calculator": { "command": home.program(), "args": args } });
+    assert_eq!(entry(&home), expected);
+    assert!(home.done(&work).contains("is already there"));
+
+    // Another account is another entry.
+    let (code, text) = home.run(&cursor);
+    assert!(code == 1 && text.contains("with 4 arguments"), "{text}");
+    let (code, text) = home.run(&[&cursor[..], &["--name", "none", "--account", ""]].concat());
+    assert!(code == 2 && text.contains("an account's name"), "{text}");
+    assert_eq!(entry(&home), expected);
+    home.done(&["uninstall", "--client", "cursor"]);
+    assert_eq!(entry(&home), serde_json::json!({}));
+}
+
+#[test]
 fn a_program_that_will_be_gone_is_not_written() {
     let home = Home::new();
     let mut built = command();
