@@ -99,6 +99,7 @@ enum Command {
     ///
     /// Other entries, comments and the look of the file stay as they are, and the file as it was is kept beside it. An
     /// entry that is there already is left alone; one that starts another copy of this program gets the new path.
+    /// With --account or --token-store, the entry starts the calculator with them.
     #[cfg(feature = "clients")]
     #[command(after_help = INSTALL_EXAMPLES)]
     Install {
@@ -150,7 +151,11 @@ impl Cli {
             Some(Command::Logout(options)) => return signing(account::logout(&self.account, &options)),
             #[cfg(feature = "clients")]
             Some(Command::Install { name, selection, shown }) => {
-                return crate::install::install(&name, &selection, &shown);
+                #[cfg(feature = "login")]
+                let arguments = self.account.arguments()?;
+                #[cfg(not(feature = "login"))]
+                let arguments = Vec::new();
+                return crate::install::install(&name, &selection, &shown, arguments);
             }
             #[cfg(feature = "clients")]
             Some(Command::Uninstall { name, selection }) => return crate::install::uninstall(&name, &selection),

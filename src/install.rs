@@ -13,14 +13,20 @@ use mcp_calculator::clients::{
 
 const PROGRAM: &str = "mcp-calculator";
 
-pub(crate) fn install(name: &str, selection: &Selection, shown: &Shown) -> anyhow::Result<ExitCode> {
+/// Adds an entry that starts this program with `arguments`.
+pub(crate) fn install(
+    name: &str,
+    selection: &Selection,
+    shown: &Shown,
+    arguments: Vec<String>,
+) -> anyhow::Result<ExitCode> {
     let environment = environment()?;
     let path = executable::this_program(&environment)?;
     // A look is harmless from anywhere.
     if !selection.force && !shown.list {
         executable::check_lasting(&environment, &path)?;
     }
-    let server = Server { command: path.display().to_string(), args: Vec::new(), env: Vec::new() };
+    let server = Server { command: path.display().to_string(), args: arguments, env: Vec::new() };
     finish(&environment, |context| command::install(context, selection, shown, name, &server))
 }
 
@@ -38,7 +44,7 @@ fn finish(
     run: impl FnOnce(&mut Context<'_>) -> io::Result<Exit>,
 ) -> anyhow::Result<ExitCode> {
     let (mut output, mut errors) = (io::stdout().lock(), io::stderr().lock());
-    let mut context = Context { program: PROGRAM, environment, output: &mut output, errors: &mut errors };
+    let mut context = Context { program: PROGRAM, environment, advice: "", output: &mut output, errors: &mut errors };
     let exit = run(&mut context).context("cannot write the output")?;
     Ok(ExitCode::from(exit.code()))
 }

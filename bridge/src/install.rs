@@ -12,6 +12,8 @@ use mcp_calculator::clients::{
 };
 use url::Url;
 
+use crate::connect::sign_in::login_at;
+
 const PROGRAM: &str = "mcp-bridge";
 // Programs that start many a server: their names say nothing about which.
 const LAUNCHERS: [&str; 14] =
@@ -114,7 +116,14 @@ pub fn install(arguments: &Install) -> Result<Exit, InstallError> {
         executable::check_lasting(&environment, Path::new(&server.command))?;
     }
     let name = name(arguments.name.as_deref(), &arguments.source)?;
-    Ok(within(&environment, |context| {
+    // Claude Code gives a server half a minute to start.
+    let advice = arguments.source.connect.as_ref().map_or_else(String::new, |url| {
+        format!(
+            "If the server wants a sign-in, do it now: clients do not wait long for one.\n  {}",
+            login_at(url.as_str())
+        )
+    });
+    Ok(within(&environment, &advice, |context| {
         command::install(context, &arguments.selection, &arguments.shown, &name, &server)
     })?)
 }
@@ -131,7 +140,7 @@ pub fn uninstall(arguments: &Uninstall) -> Result<Exit, InstallError> {
     }
     let name = name(arguments.name.as_deref(), &arguments.source)?;
     let owner = server.as_ref().map_or(Owner::Program(PROGRAM), Owner::Server);
-    Ok(within(&environment, |context| command::uninstall(context, &arguments.selection, &name, owner))?)
+    Ok(within(&environment, "", |context| command::uninstall(context, &arguments.selection, &name, owner))?)
 }
 
 fn server(source: &Source, environment: &Environment) -> Result<Option<Server>, InstallError> {
@@ -192,9 +201,13 @@ fn read(variable: &str) -> Result<(String, String), InstallError> {
     }
 }
 
-fn within(environment: &Environment, run: impl FnOnce(&mut Context<'_>) -> io::Result<Exit>) -> io::Result<Exit> {
+fn within(
+    environment: &Environment,
+    advice: &str,
+    run: impl FnOnce(&mut Context<'_>) -> io::Result<Exit>,
+) -> io::Result<Exit> {
     let (mut output, mut errors) = (io::stdout().lock(), io::stderr().lock());
-    run(&mut Context { program: PROGRAM, environment, output: &mut output, errors: &mut errors })
+    run(&mut Context { program: PROGRAM, environment, advice, output: &mut output, errors: &mut errors })
 }
 
 #[cfg(test)]

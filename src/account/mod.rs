@@ -64,9 +64,7 @@ impl Account {
     pub(crate) fn open(&self) -> anyhow::Result<Opened> {
         let account = self.account.clone().map_or_else(|| variable("ACCOUNT"), |account| Ok(Some(account)))?;
         let account = account.unwrap_or_else(|| Slot::DEFAULT_ACCOUNT.to_owned());
-        if account.is_empty() || account.chars().count() > 64 || account.chars().any(char::is_control) {
-            return Err(misuse("an account's name has 1 to 64 characters and no control characters"));
-        }
+        check(&account)?;
         let kind = match (self.token_store, variable("TOKEN_STORE")?) {
             (Some(kind), _) => kind,
             (None, None) => StoreKind::default(),
@@ -77,6 +75,30 @@ impl Account {
         let store = Store::open(kind, PROGRAM, state)?;
         Ok(Opened { store, slot: Slot { account, server: None } })
     }
+
+    /// What was given on the command line, for another one.
+    ///
+    /// # Errors
+    /// A wrong name.
+    #[cfg(feature = "clients")]
+    pub(crate) fn arguments(&self) -> anyhow::Result<Vec<String>> {
+        let mut arguments = Vec::new();
+        if let Some(account) = &self.account {
+            check(account)?;
+            arguments.extend(["--account".to_owned(), account.clone()]);
+        }
+        if let Some(kind) = self.token_store.and_then(|kind| kind.to_possible_value()) {
+            arguments.extend(["--token-store".to_owned(), kind.get_name().to_owned()]);
+        }
+        Ok(arguments)
+    }
+}
+
+fn check(account: &str) -> anyhow::Result<()> {
+    if account.is_empty() || account.chars().count() > 64 || account.chars().any(char::is_control) {
+        return Err(misuse("an account's name has 1 to 64 characters and no control characters"));
+    }
+    Ok(())
 }
 
 impl Opened {

@@ -232,6 +232,16 @@ impl Client {
         Tree::Map(members.into_iter().map(|(key, value)| (key.to_owned(), value)).collect())
     }
 
+    /// What the client asks before it starts a server of the user's file, or of a project's.
+    pub(crate) fn asks(self, of_project: bool) -> Option<&'static str> {
+        match (self, of_project) {
+            (Self::ClaudeCode, true) => Some("There it asks first whether it may start the servers of this project."),
+            (Self::Codex, true) => Some("It reads this file in projects that you trust only, and asks you there."),
+            (Self::Gemini, _) => Some("It starts servers in folders that you trust only, and asks you there."),
+            _ => None,
+        }
+    }
+
     /// What makes the client read its file again.
     pub(crate) fn restart(self) -> &'static str {
         match self {

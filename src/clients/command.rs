@@ -44,6 +44,8 @@ pub struct Context<'a> {
     pub program: &'a str,
     /// Where files are.
     pub environment: &'a Environment,
+    /// What is left to do for an entry that was made; empty for nothing.
+    pub advice: &'a str,
     /// What was asked for.
     pub output: &'a mut dyn Write,
     /// What went wrong.
@@ -78,7 +80,7 @@ pub fn install(
     if shown.print {
         return print(context, jobs, server);
     }
-    work(context, selection.dry_run, jobs)
+    work(context, selection, jobs)
 }
 
 /// Removes the entry `name` of `owner`.
@@ -97,7 +99,7 @@ pub fn uninstall(context: &mut Context<'_>, selection: &Selection, name: &str, o
         action: Action::Uninstall(owner),
         force: selection.force,
     });
-    work(context, selection.dry_run, jobs)
+    work(context, selection, jobs)
 }
 
 /// The files that the command line means, or how it ends without any.
@@ -187,21 +189,33 @@ fn suggest(context: &mut Context<'_>) -> io::Result<()> {
     }
 }
 
-fn work<'j>(context: &mut Context<'_>, dry_run: bool, jobs: impl Iterator<Item = Job<'j>>) -> io::Result<Exit> {
+fn work<'j>(context: &mut Context<'_>, selection: &Selection, jobs: impl Iterator<Item = Job<'j>>) -> io::Result<Exit> {
     let mut exit = Exit::Done;
+    let mut has_new = false;
     for job in jobs {
-        let done = if dry_run {
+        let done = if selection.dry_run {
             job.preview().map(|(effect, diff)| (effect, None, Some(diff)))
         } else {
             job.run(SystemTime::now()).map(|(effect, backup)| (effect, backup, None))
         };
         match done {
-            Ok((effect, backup, diff)) => tell(context, &job, effect, backup.as_deref(), diff.as_deref())?,
+            Ok((effect, backup, diff)) => {
+                tell(context, &job, effect, backup.as_deref(), diff.as_deref())?;
+                if matches!(effect, Effect::Added | Effect::Updated | Effect::Replaced) && !selection.dry_run {
+                    has_new = true;
+                    if let Some(question) = job.client.asks(selection.project.is_some()) {
+                        writeln!(context.output, "  {question}")?;
+                    }
+                }
+            }
             Err(error) => {
                 complain(context, &format!("{}: {error}", job.client.title()))?;
                 exit = Exit::Failed;
             }
         }
+    }
+    if has_new && !context.advice.is_empty() {
+        writeln!(context.output, "{}", context.advice)?;
     }
     Ok(exit)
 }

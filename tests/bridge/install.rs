@@ -57,11 +57,12 @@ fn with<'a>(start: &[&'a str], end: &[&'a str]) -> Vec<&'a str> {
 fn a_remote_server_becomes_a_command_that_every_client_can_start() {
     let home = Home::new();
     let url = "https://mcp.example.com/mcp";
-    home.ends(0, &with(&["install"], &["--connect", url]));
+    let said = home.ends(0, &with(&["install"], &["--connect", url]));
+    assert!(said.ends_with("\n  mcp-bridge login https://mcp.example.com/mcp\n"), "{said}");
     let bridge = home.path("bin/mcp-bridge");
     assert_eq!(home.servers(), json!({ "mcp-example-com": { "command": bridge, "args": ["connect", url] } }));
     let again = home.ends(0, &with(&["install"], &["--connect", url]));
-    assert!(again.contains("is already there"), "{again}");
+    assert!(again.contains("is already there") && !again.contains("login"), "{again}");
 
     // Another server under the same name is another entry.
     let other = home.ends(1, &with(&["install"], &["--connect", "https://mcp.example.com/other"]));

@@ -327,6 +327,7 @@ fn an_upgrade_changes_the_path_and_keeps_what_the_user_added() {
 fn a_project_gets_its_own_file() {
     let home = Home::new();
     fs::create_dir(home.path("project")).expect("a folder");
+    let mut texts = String::new();
     for (client, file) in [
         ("claude-code", ".mcp.json"),
         ("vscode", ".vscode/mcp.json"),
@@ -336,12 +337,37 @@ fn a_project_gets_its_own_file() {
         ("zed", ".zed/settings.json"),
         ("windsurf", ".devin/mcp_config.json"),
     ] {
-        home.done(&["install", "--client", client, "--project", "project"]);
+        texts += &home.done(&["install", "--client", client, "--project", "project"]);
         assert!(home.read(&format!("project/{file}")).contains("calculator"), "{client}");
         home.done(&["uninstall", "--client", client, "--project", "project"]);
         assert!(!home.read(&format!("project/{file}")).contains("calculator"), "{client}");
     }
     assert!(!home.path(".claude.json").exists() && !home.path(".cursor").exists());
+    check("install_project", &texts);
+}
+
+#[test]
+fn an_entry_calculates_as_the_account_that_was_named() {
+    let home = Home::new();
+    let entry = |home: &Home| {
+        serde_json::from_str::<serde_json::Value>(&home.read(".cursor/mcp.json")).expect("JSON")["mcpServers"].clone()
+    };
+    let cursor = ["install", "--client", "cursor"];
+    let work = [&cursor[..], &["--account", "my work", "--token-store", "file"]].concat();
+    home.done(&work);
+    let args = ["--account", "my work", "--token-store", "file"];
+    let expected = serde_json::json!({ "calculator": { "command": home.program(), "args": args } });
+    assert_eq!(entry(&home), expected);
+    assert!(home.done(&work).contains("is already there"));
+
+    // Another account is another entry.
+    let (code, text) = home.run(&cursor);
+    assert!(code == 1 && text.contains("with 4 arguments"), "{text}");
+    let (code, text) = home.run(&[&cursor[..], &["--name", "none", "--account", ""]].concat());
+    assert!(code == 2 && text.contains("an account's name"), "{text}");
+    assert_eq!(entry(&home), expected);
+    home.done(&["uninstall", "--client", "cursor"]);
+    assert_eq!(entry(&home), serde_json::json!({}));
 }
 
 #[test]

@@ -8,7 +8,7 @@ pub mod authority;
 pub mod flags;
 pub(crate) mod remote;
 mod settings;
-mod sign_in;
+pub(crate) mod sign_in;
 mod stdio;
 mod step_up;
 mod translated;

@@ -241,9 +241,7 @@ impl Authority for SignedIn {
 /// What a user runs to sign in here.
 fn command(settings: &Settings) -> String {
     let flags = &settings.flags;
-    // The text gets into logs and before models; who has a key in the query knows what belongs there.
-    let (url, query) = flags.url.split_once('?').map_or((&*flags.url, ""), |(url, _)| (url, "?..."));
-    let mut line = format!("mcp-bridge login {}", quoted(&format!("{url}{query}")));
+    let mut line = login_at(&flags.url);
     if flags.account != Slot::DEFAULT_ACCOUNT {
         line += &format!(" --account {}", quoted(&flags.account));
     }
@@ -251,6 +249,13 @@ fn command(settings: &Settings) -> String {
         line += " --token-store file";
     }
     line
+}
+
+/// What a user runs to sign in at `url`, with default settings.
+pub(crate) fn login_at(url: &str) -> String {
+    // The text gets into logs and before models; who has a key in the query knows what belongs there.
+    let (url, query) = url.split_once('?').map_or((url, ""), |(url, _)| (url, "?..."));
+    format!("mcp-bridge login {}", quoted(&format!("{url}{query}")))
 }
 
 /// `word` as a shell takes it for one word.

@@ -37,7 +37,7 @@ lists() {
   shift
   said=$("${client}_lists" | sort)
   expected=$(printf '%s\n' "$@" | sort)
-  [[ $said == "$expected" ]] || fail "$client does not list what it should:"$'\n'"$(diff <(echo "$expected") <(echo "$said"))"
+  [[ $said == "$expected" ]] || fail "$client does not list what it should:"$'\n'"$(diff <(echo "$expected") <(echo "$said") || true)"
 }
 everywhere() { local client; for client in "${clients[@]}"; do lists "$client" "$@"; done; }
 # `install` or `uninstall` by the program $1 for every client; each must say what $2 says.
@@ -63,8 +63,10 @@ mcp-bridge serve --listen 127.0.0.1:8802 2>"$HOME/closed.log" &
 awaits_line "$HOME/closed.log" 'listening on' $!
 # Without a keyring.
 connect=("$programs/mcp-bridge" connect "$closed" --token-store file)
+account=("$programs/mcp-calculator" --account 'my own' --token-store file)
 installs_all() {
   does mcp-calculator "$1" install
+  does mcp-calculator "$1" install --name account "${account[@]:1}"
   does mcp-bridge "$1" install --name open --connect "$open"
   does mcp-bridge "$1" install --name closed --serve-command "${connect[@]}"
 }
@@ -89,14 +91,14 @@ waits_for "$login"
 say 'what is installed is started'
 mine="mine: $programs/mine - Connected"
 ours=("calculator: $programs/mcp-calculator - Connected" "open: $programs/mcp-bridge connect $open - Connected"
-  "closed: ${connect[*]} - Connected")
+  "closed: ${connect[*]} - Connected" "account: ${account[*]} - Connected")
 everywhere "$mine" "${ours[@]}"
 # What a line cannot show: where an argument ends.
-codex mcp get closed --json | python3 -c '
+codex mcp get account --json | python3 -c '
 import json, sys
 transport = json.load(sys.stdin)["transport"]
-sys.exit([transport["command"], *transport["args"]] != sys.argv[1:])' "${connect[@]}" \
-  || fail "Codex does not start exactly ${connect[*]}: $(codex mcp get closed --json)"
+sys.exit([transport["command"], *transport["args"]] != sys.argv[1:])' "${account[@]}" \
+  || fail "Codex does not start exactly ${account[*]@Q}: $(codex mcp get account --json)"
 said=$(claude mcp get calculator)
 for line in 'Scope: User config' 'Status: ✔ Connected' 'Type: stdio' "Command: $programs/mcp-calculator"; do
   [[ $said == *"$line"* ]] || fail "Claude Code does not say \`$line\`: $said"
@@ -130,6 +132,7 @@ everywhere "$mine" "${ours[@]}"
 
 say 'uninstalling'
 does mcp-calculator ' removed from ' uninstall
+does mcp-calculator ' removed from ' uninstall --name account
 does mcp-bridge ' removed from ' uninstall --connect "$open" --name open
 does mcp-bridge ' removed from ' uninstall --name closed
 everywhere "$mine"
