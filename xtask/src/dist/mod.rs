@@ -21,6 +21,7 @@ mod build;
 mod checksums;
 mod deb;
 mod documents;
+mod image;
 mod linux;
 mod mcpb;
 mod msi;
@@ -79,6 +80,8 @@ enum Artefact {
     Deb,
     /// A package for Fedora, RHEL, openSUSE and their kin
     Rpm,
+    /// A container image for Docker, Podman and Kubernetes: an OCI image layout in a .tar
+    Image,
     /// An installer for one user of Windows
     Msi,
     /// An installer for macOS; can be made there only
@@ -117,6 +120,7 @@ impl Artefact {
         match self {
             Self::Deb => deb::architecture(target).map(drop),
             Self::Rpm => rpm::architecture(target).map(drop),
+            Self::Image => image::architecture(target).map(drop),
             Self::Msi => msi::check(target),
             Self::Pkg => pkg::check(target),
             _ => Ok(()),
@@ -126,7 +130,7 @@ impl Artefact {
     fn all(target: Target) -> Vec<Self> {
         let mut all = vec![Self::Archive, Self::Mcpb, Self::Npm, Self::Pypi, Self::Scripts, Self::Sbom];
         match target {
-            Target::LinuxX64 | Target::LinuxArm64 => all.extend([Self::Deb, Self::Rpm]),
+            Target::LinuxX64 | Target::LinuxArm64 => all.extend([Self::Deb, Self::Rpm, Self::Image]),
             Target::WindowsX64 => all.push(Self::Msi),
             Target::Macos => all.push(Self::Pkg),
             Target::WindowsArm64 => {}
@@ -157,6 +161,7 @@ impl Dist {
                 Artefact::Archive => archive::make(&release)?,
                 Artefact::Deb => deb::make(&release)?,
                 Artefact::Rpm => rpm::make(&release)?,
+                Artefact::Image => image::make(&release)?,
                 Artefact::Msi => msi::make(&release)?,
                 Artefact::Pkg => pkg::make(&release)?,
                 Artefact::Mcpb => mcpb::make(&release)?,
