@@ -5,7 +5,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use anyhow::Context as _;
+use anyhow::{Context as _, ensure};
 use sha2::{Digest as _, Sha256};
 
 use super::{hex, read};
@@ -32,6 +32,22 @@ pub(super) fn beside(file: &Path) -> anyhow::Result<PathBuf> {
     let path = PathBuf::from(format!("{}.sha256", file.display()));
     fs::write(&path, line(file)?).with_context(|| format!("cannot write {}", path.display()))?;
     Ok(path)
+}
+
+/// The checksum of `file`, in hexadecimal digits.
+///
+/// # Errors
+/// `FILE.sha256` beside it says another one.
+pub(super) fn checked(file: &Path) -> anyhow::Result<String> {
+    let line = line(file)?;
+    let beside = PathBuf::from(format!("{}.sha256", file.display()));
+    ensure!(
+        !beside.exists() || read(&beside)? == line.as_bytes(),
+        "{} is not what {} is about; make both again",
+        file.display(),
+        beside.display()
+    );
+    Ok(line[..64].to_owned())
 }
 
 fn line(file: &Path) -> anyhow::Result<String> {

@@ -23,6 +23,7 @@ mod deb;
 mod documents;
 mod image;
 mod linux;
+mod manifests;
 mod mcpb;
 mod msi;
 mod npm;
@@ -96,6 +97,9 @@ enum Artefact {
     Scripts,
     /// What the programs are made of, as CycloneDX documents
     Sbom,
+    /// What package managers and the registry of MCP servers want to know of a release: for Homebrew, winget,
+    /// Scoop, and server.json. After everything else, of what is in the output folder
+    Manifests,
     /// SHA256SUMS of all that is in the output folder
     Checksums,
 }
@@ -113,6 +117,11 @@ impl Artefact {
             }
         }
         each
+    }
+
+    /// Whether it is made of the files in the output folder, and not of programs.
+    fn is_about_files(self) -> bool {
+        matches!(self, Self::Manifests | Self::Checksums)
     }
 
     /// Whether it can be made for `target`, on this machine.
@@ -147,16 +156,31 @@ impl Dist {
         for artefact in &artefacts {
             artefact.check(self.target)?;
         }
-        if artefacts == [Artefact::Checksums] {
-            // Of what several machines have made; nothing needs to be built for it.
-            let made = checksums::make(&root()?.join(&self.output))?;
-            return print(&made);
+        // Of what several machines have made; nothing needs to be built for it.
+        let (mut about_files, packed): (Vec<_>, Vec<_>) =
+            artefacts.into_iter().partition(|artefact| artefact.is_about_files());
+        about_files.sort_by_key(|artefact| *artefact == Artefact::Checksums);
+        let mut made = Vec::new();
+        if !packed.is_empty() {
+            made.extend(self.pack(packed)?);
         }
+        let root = root()?;
+        let output = root.join(&self.output);
+        for artefact in about_files {
+            made.extend(match artefact {
+                Artefact::Manifests => manifests::make(&root, &output)?,
+                _ => checksums::make(&output)?,
+            });
+        }
+        print(&made)
+    }
+
+    /// Builds the programs, unless they are there, and packs them.
+    fn pack(&self, artefacts: Vec<Artefact>) -> anyhow::Result<Vec<PathBuf>> {
         let release = Release::plan(self)?;
         let mut made = Vec::new();
         for artefact in artefacts {
             made.extend(match artefact {
-                Artefact::All => Vec::new(),
                 Artefact::Binaries => release.binaries.all().map(Path::to_path_buf).to_vec(),
                 Artefact::Archive => archive::make(&release)?,
                 Artefact::Deb => deb::make(&release)?,
@@ -169,10 +193,10 @@ impl Dist {
                 Artefact::Pypi => pypi::make(&release)?,
                 Artefact::Scripts => scripts::make(&release)?,
                 Artefact::Sbom => sbom::make(&release)?,
-                Artefact::Checksums => checksums::make(&release.output)?,
+                Artefact::All | Artefact::Manifests | Artefact::Checksums => Vec::new(),
             });
         }
-        print(&made)
+        Ok(made)
     }
 }
 

@@ -48,14 +48,13 @@ pub(super) fn make(release: &Release) -> anyhow::Result<Vec<PathBuf>> {
 
     // Windows Installer compares three numbers: a candidate for a release has those of the release.
     let version = release.version.split(['-', '+']).next().unwrap_or_default();
-    let mut product_code = Sha256::new();
-    product_code.update(format!("product of mcp-bridge {} {}", release.version, release.target));
+    let product_code = product_code(&release.version, release.target);
     let built = work.join("built.msi");
     let mut wixl = Command::new("wixl");
     // What it does not understand is a warning otherwise, and left out. It takes no absolute paths.
     wixl.env("G_DEBUG", "fatal-warnings").current_dir(&work).args(["--arch", "x64", "--define", "Source=files"]);
     wixl.args(["--define", &format!("Version={version}")]);
-    wixl.args(["--define", &format!("ProductCode={}", guid(product_code))]);
+    wixl.args(["--define", &format!("ProductCode={product_code}")]);
     wixl.args(["--output", "built.msi", "mcp-bridge.wxs"]);
     run(&mut wixl, INSTALL)?;
 
@@ -68,6 +67,11 @@ pub(super) fn make(release: &Release) -> anyhow::Result<Vec<PathBuf>> {
     fs::copy(&built, &finished).with_context(|| format!("cannot write {}", finished.display()))?;
     sign::windows(&finished)?;
     Ok(vec![finished])
+}
+
+/// By what Windows knows this version of the product, without braces.
+pub(super) fn product_code(version: &str, target: Target) -> String {
+    guid(Sha256::new_with_prefix(format!("product of mcp-bridge {version} {target}")))
 }
 
 fn import(package: &Path, table: &Path) -> anyhow::Result<()> {

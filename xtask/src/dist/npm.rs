@@ -12,7 +12,7 @@ use serde_json::{Map, Value, json};
 use super::{
     REPOSITORY, Release, Target,
     archive::{self, Entry},
-    registry::{Program, Start},
+    registry::{Program, Start, mcp_name},
 };
 
 /// The organization at npm that the packages with the programs belong to.
@@ -66,6 +66,9 @@ fn launcher(release: &Release, program: &Program<'_>) -> anyhow::Result<PathBuf>
     manifest.insert("files".to_owned(), json!(["bin"]));
     manifest.insert("keywords".to_owned(), json!(program.keywords));
     manifest.insert("optionalDependencies".to_owned(), Value::Object(dependencies));
+    if name == "mcp-calculator" {
+        manifest.insert("mcpName".to_owned(), json!(mcp_name()?));
+    }
 
     let script = release
         .read_text("installers/npm/launcher.js")?

@@ -98,7 +98,7 @@ fn platforms(target: Target) -> &'static [&'static str] {
 }
 
 /// A version as Python writes it (PEP 440): `1.0.0-rc.1` is `1.0.0rc1`.
-fn version(version: &str) -> anyhow::Result<String> {
+pub(super) fn version(version: &str) -> anyhow::Result<String> {
     let Some((release, candidate)) = version.split_once('-') else { return Ok(version.to_owned()) };
     let (kind, number) = candidate.split_once('.').unwrap_or((candidate, "0"));
     let kind = match kind {
