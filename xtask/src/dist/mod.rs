@@ -31,7 +31,6 @@ mod pkg;
 mod pypi;
 mod registry;
 mod rpm;
-mod sbom;
 mod scripts;
 mod sign;
 mod target;
@@ -95,8 +94,6 @@ enum Artefact {
     Pypi,
     /// install.sh and install.ps1, which download the archive
     Scripts,
-    /// What the programs are made of, as CycloneDX documents
-    Sbom,
     /// What package managers and the registry of MCP servers want to know of a release: for Homebrew, winget,
     /// Scoop, and server.json. After everything else, of what is in the output folder
     Manifests,
@@ -137,7 +134,7 @@ impl Artefact {
     }
 
     fn all(target: Target) -> Vec<Self> {
-        let mut all = vec![Self::Archive, Self::Mcpb, Self::Npm, Self::Pypi, Self::Scripts, Self::Sbom];
+        let mut all = vec![Self::Archive, Self::Mcpb, Self::Npm, Self::Pypi, Self::Scripts];
         match target {
             Target::LinuxX64 | Target::LinuxArm64 => all.extend([Self::Deb, Self::Rpm, Self::Image]),
             Target::WindowsX64 => all.push(Self::Msi),
@@ -192,7 +189,6 @@ impl Dist {
                 Artefact::Npm => npm::make(&release)?,
                 Artefact::Pypi => pypi::make(&release)?,
                 Artefact::Scripts => scripts::make(&release)?,
-                Artefact::Sbom => sbom::make(&release)?,
                 Artefact::All | Artefact::Manifests | Artefact::Checksums => Vec::new(),
             });
         }
