@@ -12,9 +12,11 @@ use serde_json::{Value, json};
 use super::{
     authserver::world::{Server, State},
     common::{
-        bridge::{CommandLine, Scratch, accepts},
+        authorization_server::AuthorizationServer,
+        bridge::{Bridge, CommandLine, Scratch, accepts},
         http::{Connection, Request, Response},
         mcp, wait_until,
+        world::ALL_SCOPES,
     },
     driver::Guard,
     everything::example,
@@ -49,12 +51,13 @@ impl Nginx {
         format!("localhost:{}", self.address.port())
     }
 
-    /// Starts it in front of `bridge`.
-    fn start(&mut self, bridge: SocketAddr) {
+    /// Starts it in front of `bridges`, with the token's own for each request, as our Ingress has it.
+    fn start(&mut self, bridges: &[SocketAddr]) {
         let folder = self.scratch.path("");
         let folder = folder.display();
         let temporary = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"];
         let temporary: String = temporary.iter().map(|name| format!("{name}_temp_path {folder}/{name};\n")).collect();
+        let bridges: String = bridges.iter().map(|bridge| format!("server {bridge};\n")).collect();
         let config = format!(
             r#"
             daemon off; master_process off; pid {folder}/pid; error_log stderr warn;
@@ -62,13 +65,17 @@ impl Nginx {
             http {{
                 access_log off;
                 {temporary}
+                upstream bridges {{
+                    hash $http_authorization consistent;
+                    {bridges}
+                }}
                 server {{
                     listen {address} ssl;
                     server_name localhost;
                     ssl_certificate {cert};
                     ssl_certificate_key {key};
                     location / {{
-                        proxy_pass http://{bridge};
+                        proxy_pass http://bridges;
                         proxy_http_version 1.1;
                         proxy_set_header Host $http_host;
                         proxy_set_header Connection "";
@@ -104,7 +111,7 @@ impl Nginx {
     fn serve<'s>(&mut self, state: &'s State, more: impl FnOnce(CommandLine) -> CommandLine) -> Server<'s> {
         let public_url = format!("https://{}", self.host());
         let server = state.serve_with(|line| more(line.flag("--public-url", public_url)));
-        self.start(server.bridge.address());
+        self.start(&[server.bridge.address()]);
         let (address, identity, host) = (self.address, Arc::clone(&self.identity), self.host());
         let road = move |request: &Request| exchange(address, &identity, &host, request);
         Server { road: Some(Box::new(road)), ..server }
@@ -247,4 +254,38 @@ fn a_modern_clients_messages_arrive_before_the_call_has_ended() {
     let touch = mcp::modern("tools/call", json!({ "name": "touch", "arguments": { "lists": true } }));
     server.send(&touch.bearer(&token)).expect(200, "a change");
     assert_eq!(next_message(&mut stream)["method"], "notifications/tools/list_changed");
+}
+
+/// A legacy session is in the memory of one bridge. With two of them, a user's token has to lead to it.
+#[test]
+fn a_legacy_session_is_found_behind_a_proxy_with_two_bridges() {
+    let mut nginx = Nginx::new();
+    let issuer = AuthorizationServer::start();
+    let origin = format!("https://{}", nginx.host());
+    let line = CommandLine::serve().introspection(&issuer).flag("--public-url", &origin);
+    let bridges = [line.spawn(), line.spawn()];
+    nginx.start(&bridges.each_ref().map(Bridge::address));
+    let send = |request: &Request| exchange(nginx.address, &nginx.identity, &nginx.host(), request);
+    // So many that chance leaves neither bridge without any.
+    let mut sessions_of = [0, 0];
+    for number in 0..32 {
+        let token = format!("token-{number}");
+        let user = format!("user-{number}");
+        let answer = json!({ "active": true, "sub": user, "aud": format!("{origin}/mcp"), "scope": ALL_SCOPES });
+        issuer.set(&token, &answer);
+        let answer = send(&mcp::initialize(mcp::LEGACY).bearer(&token)).expect(200, "a session");
+        let session = answer.header("Mcp-Session-Id").expect("a session").to_owned();
+        for _ in 0..3 {
+            let answer = send(&mcp::legacy_call(&session, "add").bearer(&token)).expect(200, "its own bridge");
+            assert!(answer.text().contains("\"9\""), "{answer:?}");
+        }
+        // Only one of the two knows it, and any of them answers without one.
+        let host = nginx.host();
+        let asked = |bridge: &Bridge, request: Request| bridge.send(&request.with("Host", &host).bearer(&token)).status;
+        let found = bridges.each_ref().map(|bridge| asked(bridge, mcp::legacy_call(&session, "add")));
+        assert!([[200, 404], [404, 200]].contains(&found), "{found:?}");
+        sessions_of[usize::from(found == [404, 200])] += 1;
+        assert_eq!(bridges.each_ref().map(|bridge| asked(bridge, mcp::call("add"))), [200, 200]);
+    }
+    assert!(!sessions_of.contains(&0), "all users at one bridge: {sessions_of:?}");
 }
