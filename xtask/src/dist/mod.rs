@@ -31,6 +31,7 @@ mod pkg;
 mod pypi;
 mod registry;
 mod rpm;
+mod sbom;
 mod scripts;
 mod sign;
 mod target;
@@ -94,6 +95,8 @@ enum Artefact {
     Pypi,
     /// install.sh and install.ps1, which download the archive
     Scripts,
+    /// What the programs are made of, for both one list in the form of CycloneDX
+    Sbom,
     /// What package managers and the registry of MCP servers want to know of a release: for Homebrew, winget,
     /// Scoop, and server.json. After everything else, of what is in the output folder
     Manifests,
@@ -116,9 +119,9 @@ impl Artefact {
         each
     }
 
-    /// Whether it is made of the files in the output folder, and not of programs.
-    fn is_about_files(self) -> bool {
-        matches!(self, Self::Manifests | Self::Checksums)
+    /// Whether it can be made without the programs.
+    fn needs_no_programs(self) -> bool {
+        matches!(self, Self::Sbom | Self::Manifests | Self::Checksums)
     }
 
     /// Whether it can be made for `target`, on this machine.
@@ -134,7 +137,7 @@ impl Artefact {
     }
 
     fn all(target: Target) -> Vec<Self> {
-        let mut all = vec![Self::Archive, Self::Mcpb, Self::Npm, Self::Pypi, Self::Scripts];
+        let mut all = vec![Self::Archive, Self::Mcpb, Self::Npm, Self::Pypi, Self::Scripts, Self::Sbom];
         match target {
             Target::LinuxX64 | Target::LinuxArm64 => all.extend([Self::Deb, Self::Rpm, Self::Image]),
             Target::WindowsX64 => all.push(Self::Msi),
@@ -153,18 +156,19 @@ impl Dist {
         for artefact in &artefacts {
             artefact.check(self.target)?;
         }
-        // Of what several machines have made; nothing needs to be built for it.
-        let (mut about_files, packed): (Vec<_>, Vec<_>) =
-            artefacts.into_iter().partition(|artefact| artefact.is_about_files());
-        about_files.sort_by_key(|artefact| *artefact == Artefact::Checksums);
+        let (mut others, packed): (Vec<_>, Vec<_>) =
+            artefacts.into_iter().partition(|artefact| artefact.needs_no_programs());
         let mut made = Vec::new();
         if !packed.is_empty() {
             made.extend(self.pack(packed)?);
         }
+        // Manifests are about what was made before them, and checksums about everything.
+        others.sort_by_key(|artefact| (*artefact == Artefact::Checksums, *artefact == Artefact::Manifests));
         let root = root()?;
         let output = root.join(&self.output);
-        for artefact in about_files {
+        for artefact in others {
             made.extend(match artefact {
+                Artefact::Sbom => sbom::make(&root, self.target, epoch(&root)?, &output)?,
                 Artefact::Manifests => manifests::make(&root, &output)?,
                 _ => checksums::make(&output)?,
             });
@@ -189,7 +193,7 @@ impl Dist {
                 Artefact::Npm => npm::make(&release)?,
                 Artefact::Pypi => pypi::make(&release)?,
                 Artefact::Scripts => scripts::make(&release)?,
-                Artefact::All | Artefact::Manifests | Artefact::Checksums => Vec::new(),
+                Artefact::All | Artefact::Sbom | Artefact::Manifests | Artefact::Checksums => Vec::new(),
             });
         }
         Ok(made)

@@ -132,7 +132,7 @@ fn reproducible(table: &str, package_code: &str, epoch: u64) -> anyhow::Result<S
 }
 
 /// The first bits of a hash in the form of a GUID made from a name (RFC 9562 §5.8).
-fn guid(hash: Sha256) -> String {
+pub(super) fn guid(hash: Sha256) -> String {
     let hash = hash.finalize();
     let mut bytes = [0; 16];
     bytes.copy_from_slice(&hash[..16]);
