@@ -7,7 +7,7 @@ use mcp_calculator::clients::{
     arguments::{Selection, Shown},
     command::{self, Context, Exit, Owner},
     entry::Server,
-    environment::Environment,
+    environment::{Environment, Platform},
     executable::{self, ExecutableError},
 };
 use url::Url;
@@ -157,17 +157,20 @@ fn server(source: &Source, environment: &Environment) -> Result<Option<Server>, 
     let path =
         executable::lookup(environment, Path::new(command)).ok_or_else(|| InstallError::NoProgram(command.clone()))?;
     let path = path.to_str().ok_or_else(|| ExecutableError::Unknown("its path is not in Unicode".to_owned()))?;
-    let is_script = path
-        .rsplit('.')
-        .next()
-        .is_some_and(|ending| ["cmd", "bat"].iter().any(|script| ending.eq_ignore_ascii_case(script)));
-    Ok(Some(if cfg!(windows) && is_script {
-        // Clients start programs without a shell, and only a shell runs scripts.
-        let args = ["/c".to_owned(), path.to_owned()].into_iter().chain(args.iter().cloned());
-        Server { command: "cmd".to_owned(), args: args.collect(), env: Vec::new() }
-    } else {
-        Server { command: path.to_owned(), args: args.to_vec(), env: Vec::new() }
-    }))
+    Ok(Some(started(Platform::current(), path, args)))
+}
+
+/// What a client starts so that `path` runs with `args`: clients start programs without a shell.
+fn started(platform: Platform, path: &str, args: &[String]) -> Server {
+    let ending = Path::new(path).extension().unwrap_or_default();
+    let is_script = ["cmd", "bat"].iter().any(|script| ending.eq_ignore_ascii_case(script));
+    if platform != Platform::Windows || !is_script {
+        return Server { command: path.to_owned(), args: args.to_vec(), env: Vec::new() };
+    }
+    // Only a shell runs scripts. This one drops the first and the last quote of a line that begins with one,
+    // as that of a script below `Program Files` would.
+    let args = ["/c", "call", path].into_iter().map(str::to_owned).chain(args.iter().cloned());
+    Server { command: "cmd".to_owned(), args: args.collect(), env: Vec::new() }
 }
 
 fn name(given: Option<&str>, source: &Source) -> Result<String, InstallError> {
@@ -229,6 +232,18 @@ mod tests {
         assert_eq!(of(None, &["/opt/my-server", "--stdio"]).as_deref(), Ok("my-server"));
         assert!(of(None, &["npx", "-y", "x"]).is_err_and(|error| error.contains("--name")));
         assert!(of(None, &["/usr/bin/npx"]).is_err());
+    }
+
+    #[test]
+    fn scripts_of_windows_get_their_shell() {
+        let line = |platform, path: &str| {
+            let Server { command, args, .. } = started(platform, path, &["-y".to_owned(), "a b".to_owned()]);
+            [vec![command], args].concat().join("|")
+        };
+        let npx = r"C:\Program Files\nodejs\npx.CMD";
+        assert_eq!(line(Platform::Windows, npx), format!("cmd|/c|call|{npx}|-y|a b"));
+        assert_eq!(line(Platform::Windows, r"C:\node.exe"), r"C:\node.exe|-y|a b");
+        assert_eq!(line(Platform::Linux, "/opt/x.cmd"), "/opt/x.cmd|-y|a b");
     }
 
     #[test]

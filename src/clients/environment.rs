@@ -60,7 +60,13 @@ impl Environment {
 
     /// A variable that is set, and not to nothing.
     pub(crate) fn variable(&self, name: &str) -> Option<&str> {
-        self.variables.get(name).map(String::as_str).filter(|value| !value.is_empty())
+        let is_it = |known: &str| match self.platform {
+            // Names that differ in case only are one there, and PATH is usually called `Path`.
+            Platform::Windows => known.eq_ignore_ascii_case(name),
+            Platform::Linux | Platform::MacOs => known == name,
+        };
+        let (_, value) = self.variables.iter().find(|(known, _)| is_it(known))?;
+        Some(value.as_str()).filter(|value| !value.is_empty())
     }
 
     /// A folder that a variable names. A relative one is nobody's: the clients start elsewhere.

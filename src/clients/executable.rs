@@ -44,14 +44,15 @@ pub fn this_program(environment: &Environment) -> Result<PathBuf, ExecutableErro
     }
 }
 
+/// What the name of a program ends in on Windows: what can be started of `PATHEXT`'s default, in its order.
+const ENDINGS_ON_WINDOWS: [&str; 4] = [".com", ".exe", ".bat", ".cmd"];
+
 /// Where `command` is: as a path from here, or else in the folders of `PATH`. An absolute path, its links not followed.
 pub fn lookup(environment: &Environment, command: &Path) -> Option<PathBuf> {
-    let endings: Vec<&str> = match environment.platform() {
-        Platform::Windows => [""]
-            .into_iter()
-            .chain(environment.variable("PATHEXT").unwrap_or(".COM;.EXE;.BAT;.CMD").split(';'))
-            .collect(),
-        Platform::Linux | Platform::MacOs => vec![""],
+    let endings: &[&str] = match environment.platform() {
+        // Beside `npx.cmd` there is an `npx`, which is a script for other systems.
+        Platform::Windows if !ends_as_program(command) => &ENDINGS_ON_WINDOWS,
+        Platform::Windows | Platform::Linux | Platform::MacOs => &[""],
     };
     let find = |path: PathBuf| {
         let with = |ending: &&str| {
@@ -65,6 +66,11 @@ pub fn lookup(environment: &Environment, command: &Path) -> Option<PathBuf> {
         return find(command.to_owned());
     }
     std::env::split_paths(environment.variable("PATH")?).map(|folder| folder.join(command)).find_map(find)
+}
+
+fn ends_as_program(path: &Path) -> bool {
+    let ending = path.extension().unwrap_or_default();
+    ENDINGS_ON_WINDOWS.iter().any(|known| ending.eq_ignore_ascii_case(&known[1..]))
 }
 
 fn is_program(path: &Path) -> bool {
@@ -149,5 +155,33 @@ mod tests {
         refused(&windows, r"C:\Users\u\p\target\release\x.exe", Some("build"));
         refused(&windows, r"C:\Users\u\AppData\Local\npm-cache\_npx\ab\x.exe", Some("cache"));
         refused(&windows, r"C:\Program Files\x\x.exe", None);
+    }
+
+    #[test]
+    fn on_windows_the_ending_says_what_can_be_started() {
+        let folder = tempfile::tempdir().expect("a folder");
+        for name in ["npx", "npx.cmd", "node.exe", "server.js", "script.v2.bat"] {
+            let path = folder.path().join(name);
+            std::fs::write(&path, "").expect("written");
+            #[cfg(unix)]
+            std::fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o755)).expect("executable");
+        }
+        let path = folder.path().to_str().expect("Unicode");
+        let found = |platform, command: &str| {
+            let found =
+                lookup(&Environment::new(platform, path, &[("Path", path), ("PATHEXT", ".JS")]), Path::new(command));
+            found.map(|path| path.file_name().expect("a name").to_string_lossy().into_owned())
+        };
+        for (command, expected) in [
+            ("npx", Some("npx.cmd")),
+            ("npx.cmd", Some("npx.cmd")),
+            ("node", Some("node.exe")),
+            ("script.v2", Some("script.v2.bat")),
+            ("server", None),
+            ("server.js", None),
+        ] {
+            assert_eq!(found(Platform::Windows, command).as_deref(), expected, "{command}");
+        }
+        assert_eq!(found(Platform::Linux, "npx"), None, "elsewhere the variable is called PATH and nothing else");
     }
 }

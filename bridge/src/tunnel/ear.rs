@@ -107,6 +107,8 @@ impl Hears for Ear {
 fn secrets(plan: &Plan) -> Vec<Secret<String>> {
     let passed = Program::environment(env::vars_os(), &plan.variables(), &[]);
     let is_secret = |name: &str| {
+        // On Windows they mean the same in every case.
+        let name = name.to_ascii_uppercase();
         let own = name.starts_with("NGROK_") || name.starts_with("TUNNEL_");
         own && ["TOKEN", "KEY", "SECRET", "CRED"].iter().any(|word| name.contains(word))
     };

@@ -114,7 +114,7 @@ impl SpawnError {
             }
         }
         match (error.kind(), error.raw_os_error()) {
-            (io::ErrorKind::NotFound, _) if program.is_there() => Self::NoInterpreter(command),
+            (io::ErrorKind::NotFound, _) if program.is_installed() => Self::NoInterpreter(command),
             (io::ErrorKind::NotFound, _) if program.has_folder() => Self::NotFound(command),
             (io::ErrorKind::NotFound, _) => {
                 Self::NotInPath { command, path: program.path().to_string_lossy().into_owned() }
@@ -171,7 +171,11 @@ impl Program {
         if self.has_folder() {
             return None;
         }
-        let folders = env::split_paths(&self.path()).collect::<Vec<_>>();
+        let mut folders = env::split_paths(&self.path()).collect::<Vec<_>>();
+        if cfg!(windows) {
+            // Where Windows looks, too.
+            folders.extend(env::current_exe().ok().and_then(|program| program.parent().map(Path::to_owned)));
+        }
         // Relative ones begin at a folder that is not ours. On Windows they are variables that nobody
         // has replaced, as in `%NODE%`, and lead nowhere.
         folders
@@ -188,10 +192,6 @@ impl Program {
 
     /// Whether there is something to start, as far as that shows without starting it.
     pub(crate) fn is_installed(&self) -> bool {
-        cfg!(windows) || self.is_there()
-    }
-
-    fn is_there(&self) -> bool {
         let file = || self.working_dir.as_deref().unwrap_or(Path::new("")).join(&self.command);
         if self.has_folder() { file().exists() } else { self.locate().is_some() }
     }
