@@ -61,7 +61,8 @@ impl Snapshot {
     /// Reads `path`, which need not exist.
     pub(crate) fn read(path: &Path) -> Result<Self, FileError> {
         let io_error = |error| FileError::Io { what: "read", path: path.to_owned(), error };
-        let target = match fs::canonicalize(path) {
+        // Windows itself says `\\?\C:\…`, which is for programs.
+        let target = match dunce::canonicalize(path) {
             Ok(target) => target,
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 let is_link = path.symlink_metadata().is_ok_and(|metadata| metadata.is_symlink());

@@ -1,8 +1,8 @@
 # Building for other platforms than this one, and trying what was built. Sourced after lib.sh.
 #
-# The compilers are in a Debian root of their own: the Rust of its web browsers comes with the source of
-# its standard library, which cargo builds for any platform. Its wine runs what was built for Windows;
-# the one of Debian 12 lacks a library that Rust's programs need.
+# The compilers are in a Debian root of their own: the Rust of its web browsers comes with the standard
+# library for 64-bit ARM, and with its source, which cargo builds for Windows. Its wine runs what was built
+# for Windows; the one of Debian 12 lacks a library that Rust's programs need.
 #
 # Everything runs on this machine's kernel and network; the root's mounts end with each command.
 
@@ -12,11 +12,13 @@ cross_packages=(
   gcc-mingw-w64-x86-64-win32 wine wine64
   gcc-aarch64-linux-gnu libc6-dev-arm64-cross
 )
+# Unpacked, and not installed: what it depends on is for running compilers on ARM.
+cross_unpacked=libstd-rust-web-dev:arm64
 
-# Makes the root, unless it is there: two minutes.
+# Makes the root, unless it is there: a minute.
 cross_root() {
   need debootstrap debian-archive-keyring
-  cross=$PWD/target/tools/cross-$cross_suite-$(sha256sum <<<"${cross_packages[*]}" | cut -c1-12)
+  cross=$PWD/target/tools/cross-$cross_suite-$(sha256sum <<<"${cross_packages[*]} $cross_unpacked" | cut -c1-12)
   cross_enter
   [[ ! -d $cross ]] || return 0
   say "making a Debian $cross_suite root with compilers"
@@ -31,8 +33,10 @@ cross_root() {
     printf 'deb %s %s main\n' "$mirror" "$cross_suite" "$mirror" "$cross_suite-updates" \
       "$mirror-security" "$cross_suite-security" >"$new/etc/apt/sources.list"
     cp /etc/resolv.conf "$new/etc/resolv.conf"
+    chroot "$new" dpkg --add-architecture arm64
     chroot "$new" apt-get update -q
     chroot "$new" env DEBIAN_FRONTEND=noninteractive apt-get install -qy --no-install-recommends "${cross_packages[@]}"
+    chroot "$new" bash -euc 'cd /tmp && apt-get download -q "$1" && dpkg-deb -x ./*.deb / && rm ./*.deb' _ "$cross_unpacked"
     rm -rf "$new"/var/cache/apt/archives/*.deb "$new"/var/lib/apt/lists/*
     mkdir -p "$new/source" "$new/scratch" "$new/cargo/registry"
   } >"$log" 2>&1 || { tail -20 "$log" >&2; fail 'the root with compilers cannot be made'; }
@@ -62,20 +66,23 @@ cross_enter() {
 
 # Builds for the triple $1 what the arguments after it name, and sets `built` to the folder with it.
 #
-# Hardly optimised: what is tried is whether it compiles, links and runs. Warnings in our own packages
-# are errors.
+# Not optimised, but with the compiler's checks of arithmetic: what is tried is whether it compiles, links and
+# runs. Warnings in our own packages are errors.
 cross_build() {
   local triple=$1
   shift
   say "building for $triple"
-  "${inside[@]}" \
+  local standard_library=()
+  # Without backtraces, which are half of its size.
+  [[ $triple != *-windows-* ]] \
+    || standard_library=(CARGO_UNSTABLE_BUILD_STD=std,panic_abort CARGO_UNSTABLE_BUILD_STD_FEATURES=panic-unwind)
+  "${inside[@]}" "${standard_library[@]}" \
     CARGO_HOME=/cargo CARGO_TARGET_DIR=/source/target/cross CARGO_INCREMENTAL=0 CARGO_TERM_COLOR=never \
-    RUSTC_BOOTSTRAP=1 CARGO_UNSTABLE_BUILD_STD=std,panic_abort \
-    CARGO_UNSTABLE_WARNINGS=true CARGO_BUILD_WARNINGS=deny \
-    CARGO_PROFILE_RELEASE_OPT_LEVEL=1 RUSTFLAGS=-Ctarget-feature=+crt-static \
+    RUSTC_BOOTSTRAP=1 CARGO_UNSTABLE_WARNINGS=true CARGO_BUILD_WARNINGS=deny \
+    CARGO_PROFILE_DEV_DEBUG=none CARGO_PROFILE_DEV_STRIP=symbols RUSTFLAGS=-Ctarget-feature=+crt-static \
     CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_LINKER=aarch64-linux-gnu-gcc \
-    cargo build --quiet --locked --manifest-path /source/Cargo.toml --release --target "$triple" "$@"
-  built=$PWD/target/cross/$triple/release
+    cargo build --quiet --locked --manifest-path /source/Cargo.toml --target "$triple" "$@"
+  built=$PWD/target/cross/$triple/debug
 }
 
 # Makes artefacts for the target $1 from the programs in `built`, and prints their paths.
