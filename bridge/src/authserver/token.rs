@@ -76,6 +76,7 @@ impl AuthServer {
         let (code, now) = (Digest::of(code), request.now);
         let redirect_uri = form.value("redirect_uri").map(str::to_owned);
         let resource = form.value("resource").map(str::to_owned);
+        let served = self.served();
         let exchanged = self.with_store(move |store| {
             let exchange = CodeExchange {
                 code,
@@ -83,6 +84,7 @@ impl AuthServer {
                 redirect_uri: redirect_uri.as_deref(),
                 challenge: &challenge,
                 resource: resource.as_deref(),
+                served: &served,
                 access,
                 refresh,
             };
@@ -105,7 +107,7 @@ impl AuthServer {
         let scopes = form.value("scope").map(|text| ScopeSet::from_peer(text.split_ascii_whitespace()));
         let (token, now) = (Digest::of(token), request.now);
         let resource = form.value("resource").map(str::to_owned);
-        let served: Vec<String> = self.resources.iter().map(|resource| resource.uri.clone()).collect();
+        let served = self.served();
         let refreshed = self.with_store(move |store| {
             let exchange = RefreshExchange {
                 token,
@@ -119,6 +121,11 @@ impl AuthServer {
             store.refresh(exchange, now)
         });
         refreshed.await?.map_err(refusal)
+    }
+
+    /// What tokens are issued for.
+    fn served(&self) -> Vec<String> {
+        self.resources.iter().map(|resource| resource.uri.clone()).collect()
     }
 }
 

@@ -74,6 +74,9 @@ impl Store {
             if exchange.resource.is_some_and(|resource| resource != grant.resource) {
                 return Ok(Err(NotIssued::Target));
             }
+            if !exchange.served.contains(&grant.resource) {
+                return Ok(Err(NotIssued::Invalid));
+            }
             state.execute("UPDATE codes SET used_at = ? WHERE hash = ?", params![now, exchange.code.as_bytes()])?;
             if grant.client.refreshes {
                 add_refresh_token(state, exchange.refresh, grant.id, None, now)?;

@@ -215,6 +215,8 @@ pub(crate) struct CodeExchange<'a> {
     /// The S256 challenge that follows from the `code_verifier` that was sent.
     pub(crate) challenge: &'a str,
     pub(crate) resource: Option<&'a str>,
+    /// What tokens are issued for. The public URL may have been another one when the grant was made.
+    pub(crate) served: &'a [String],
     /// Hashes of what is issued if all is well.
     pub(crate) access: Digest,
     /// Kept only if the client of the grant refreshes.
@@ -229,7 +231,7 @@ pub(crate) struct RefreshExchange<'a> {
     /// A narrowing, if one was sent. It is for the new access token alone.
     pub(crate) scopes: Option<&'a ScopeSet>,
     pub(crate) resource: Option<&'a str>,
-    /// What tokens are issued for. The public URL may have been another one when the grant was made.
+    /// As for a code.
     pub(crate) served: &'a [String],
     pub(crate) access: Digest,
     pub(crate) refresh: Digest,

@@ -94,6 +94,7 @@ impl World {
             redirect_uri: Some("https://c.example/cb"),
             challenge: CHALLENGE,
             resource: Some(RESOURCE),
+            served: &SERVED,
             access,
             refresh,
         };
@@ -128,12 +129,13 @@ fn a_code_becomes_tokens_once_for_the_client_and_the_place_it_was_made_for() {
     let world = World::new();
     let code = world.code(at(0));
     type Change = fn(&mut CodeExchange<'_>);
-    let wrong: [(Change, NotIssued); 6] = [
+    let wrong: [(Change, NotIssued); 7] = [
         (|exchange| exchange.client_id = "b", NotIssued::Invalid),
         (|exchange| exchange.redirect_uri = Some("https://c.example/cb2"), NotIssued::Invalid),
         (|exchange| exchange.redirect_uri = None, NotIssued::Invalid),
         (|exchange| exchange.challenge = "F9Melhoa2OwvFrEMTJguCHaoeK1t8URWbuGJSstw-cM", NotIssued::Invalid),
         (|exchange| exchange.resource = Some("https://h.example/other"), NotIssued::Target),
+        (|exchange| exchange.served = &[], NotIssued::Invalid),
         (|exchange| exchange.code = digest(Purpose::Code), NotIssued::Invalid),
     ];
     for (change, expected) in wrong {
