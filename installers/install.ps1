@@ -86,7 +86,8 @@ $main = {
     }
 
     function Install-Programs {
-        if ($From -like '*/OWNER/*') { throw 'This copy does not know where releases are; say it with -From URL.' }
+        # Spelled so that it stays when the owner is filled in.
+        if ($From -like '*/OWN[E]R/*') { throw 'This copy does not know where releases are; say it with -From URL.' }
         if ($From -notmatch '^(https://|http://(127\.0\.0\.1|localhost|\[::1\])[:/])') {
             throw "$From can be changed on its way; use https."
         }

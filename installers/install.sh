@@ -140,7 +140,8 @@ clean() {
 
 install() {
   case $from in
-    */OWNER/*) fail 'this copy does not know where releases are; say it with --from URL' ;;
+    # Spelled so that it stays when the owner is filled in.
+    */OWN[E]R/*) fail 'this copy does not know where releases are; say it with --from URL' ;;
   esac
   is_safe "$from" || fail "$from can be changed on its way; use https"
   platform=$(platform)

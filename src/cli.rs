@@ -115,8 +115,8 @@ enum Command {
     },
     /// Remove the calculator from desktop clients
     ///
-    /// Only an entry that starts this program is removed. All else in the file stays as it is, and the file as it was
-    /// is kept beside it.
+    /// An entry of another program is only removed with --force. All else in the file stays as it is, and the file as
+    /// it was is kept beside it.
     #[cfg(feature = "clients")]
     Uninstall {
         /// What the clients call it

@@ -1,9 +1,12 @@
 //! Which scopes a request needs: rules in, a [`Permit`] or a [`Denied`] out. Pure.
 
+mod uris;
+
 use std::borrow::Cow;
 
 use serde_json::{Value, value::RawValue};
 
+use self::uris::{ResourceRule, Unreadable};
 use crate::{
     message::{Message, Notification, Object, Reference, Request, looks_like},
     scope::ScopeSet,
@@ -18,10 +21,19 @@ use crate::{
 #[derive(Clone, Debug)]
 pub struct Policy {
     rules: Vec<Rule>,
-    /// Patterns of tools and the arguments that rules about them look at, each pair once.
-    conditions: Vec<(String, String)>,
+    /// The arguments that rules about tools look at.
+    conditions: Vec<Condition>,
+    resources: Vec<ResourceRule>,
     default_scopes: Option<ScopeSet>,
     all_scopes: ScopeSet,
+}
+
+/// An argument that rules about a pattern of tools look at, each pair once, and all values that they ask for.
+#[derive(Clone, Debug)]
+struct Condition {
+    pattern: String,
+    key: String,
+    wanted: Vec<Value>,
 }
 
 /// One rule: what it is about, and which scopes that needs.
@@ -131,17 +143,30 @@ impl Policy {
         for scopes in rules.iter().map(|rule| &rule.scopes).chain(&default_scopes) {
             all_scopes.extend(scopes.iter().cloned());
         }
-        let mut conditions = Vec::new();
+        let mut conditions: Vec<Condition> = Vec::new();
+        let mut resources = Vec::new();
         for rule in &rules {
-            let Target::Tool(pattern) = &rule.target else { continue };
-            for (key, _) in &rule.when {
-                let condition = (pattern.clone(), key.clone());
-                if !conditions.contains(&condition) {
-                    conditions.push(condition);
+            let pattern = match &rule.target {
+                Target::Tool(pattern) => pattern,
+                Target::Prompt(_) => continue,
+                Target::Resource(pattern) => {
+                    resources.push(ResourceRule::new(pattern, &rule.scopes));
+                    continue;
+                }
+            };
+            for (key, value) in &rule.when {
+                let is_it = |condition: &&mut Condition| condition.pattern == *pattern && condition.key == *key;
+                match conditions.iter_mut().find(is_it) {
+                    Some(condition) => condition.wanted.push(value.clone()),
+                    None => conditions.push(Condition {
+                        pattern: pattern.clone(),
+                        key: key.clone(),
+                        wanted: vec![value.clone()],
+                    }),
                 }
             }
         }
-        Self { rules, conditions, default_scopes, all_scopes }
+        Self { rules, conditions, resources, default_scopes, all_scopes }
     }
 
     /// The rules, in the order in which they were given.
@@ -175,19 +200,44 @@ impl Policy {
         match self.subject(request) {
             Subject::Everybody => Some(Cow::Owned(ScopeSet::default())),
             Subject::Unruled => self.default_scopes.as_ref().map(Cow::Borrowed),
-            Subject::Unreadable => self.default_scopes.as_ref().map(|_| Cow::Borrowed(&self.all_scopes)),
-            Subject::Resources(uris) => {
-                let mut all = Some(ScopeSet::default());
-                for uri in uris {
-                    all = all.zip(self.needed(&Subject::Resource(uri))).map(|(mut all, needed)| {
-                        all.extend(needed.iter().cloned());
-                        all
-                    });
-                }
-                all.map(Cow::Owned)
+            Subject::Unreadable => self.everything(),
+            Subject::UnreadableCall(name) if self.has_rule_for_every_call(name) => {
+                Some(Cow::Borrowed(&self.all_scopes))
             }
+            Subject::UnreadableCall(_) => self.everything(),
+            Subject::Resource(uri) => self.needed_for([uri]),
+            Subject::Resources(uris) => self.needed_for(uris.iter().map(Cow::as_ref)),
             subject => self.needed(&subject),
         }
+    }
+
+    /// What a request needs that a server could take for any other. No scope is enough if there are some
+    /// that no rule is about.
+    fn everything(&self) -> Option<Cow<'_, ScopeSet>> {
+        self.default_scopes.as_ref().map(|_| Cow::Borrowed(&self.all_scopes))
+    }
+
+    /// Whether a rule is about each call of the tool `name`, whatever its arguments.
+    fn has_rule_for_every_call(&self, name: &str) -> bool {
+        self.rules.iter().any(|rule| {
+            rule.when.is_empty() && matches!(&rule.target, Target::Tool(pattern) if pattern_matches(pattern, name))
+        })
+    }
+
+    /// What resources need, all together.
+    fn needed_for<'r>(&self, uris: impl IntoIterator<Item = &'r str>) -> Option<Cow<'_, ScopeSet>> {
+        let default_scopes = self.default_scopes.as_ref();
+        if self.resources.is_empty() {
+            return default_scopes.map(Cow::Borrowed);
+        }
+        let mut all = ScopeSet::default();
+        for uri in uris {
+            match uris::needed(&self.resources, default_scopes, uri) {
+                Ok(needed) => all.extend(needed?.iter().cloned()),
+                Err(Unreadable) => return self.everything(),
+            }
+        }
+        Some(Cow::Owned(all))
     }
 
     /// Judges a client's notification. Those of the handshake and of running requests are for
@@ -238,24 +288,15 @@ impl Policy {
         })
     }
 
-    /// What `request` is about. What a server could understand in another way than the rules do is
-    /// unreadable, as far as there are rules about it.
+    /// What `request` is about. Arguments that a server could understand in another way than the rules
+    /// do are unreadable, as far as there are rules about them.
     fn subject<'r>(&self, request: &'r Request<'_>) -> Subject<'r> {
         let subject = Subject::of(request);
-        let ambiguous = match &subject {
-            Subject::Tool(name, arguments) => self
-                .conditions
-                .iter()
-                .any(|(pattern, key)| pattern_matches(pattern, name) && is_ambiguous(request, *arguments, key)),
-            Subject::Resource(uri) => self.has_resource_rules() && is_rewritable(uri),
-            Subject::Resources(uris) => self.has_resource_rules() && uris.iter().any(|uri| is_rewritable(uri)),
-            _ => false,
+        let Subject::Tool(name, arguments) = subject else { return subject };
+        let is_ambiguous = |condition: &Condition| {
+            pattern_matches(&condition.pattern, name) && condition.is_ambiguous(request, arguments)
         };
-        if ambiguous { Subject::Unreadable } else { subject }
-    }
-
-    fn has_resource_rules(&self) -> bool {
-        self.rules.iter().any(|rule| matches!(rule.target, Target::Resource(_)))
+        if self.conditions.iter().any(is_ambiguous) { Subject::UnreadableCall(name) } else { subject }
     }
 
     fn needed(&self, subject: &Subject<'_>) -> Option<Cow<'_, ScopeSet>> {
@@ -301,6 +342,8 @@ enum Subject<'r> {
     Resources(&'r [Cow<'r, str>]),
     /// A method that rules cannot name, or a request that names nothing.
     Unruled,
+    /// A call whose arguments a server could understand in another way than the rules do.
+    UnreadableCall(&'r str),
     /// What it names is no text. A server may find a name in it all the same, as JavaScript does in
     /// `["delete"]`, so it needs whatever anything needs.
     Unreadable,
@@ -358,28 +401,49 @@ impl Rule {
                     })
             }
             (Target::Prompt(pattern), Subject::Prompt(name)) => pattern_matches(pattern, name),
-            (Target::Resource(pattern), Subject::Resource(uri)) => pattern_matches(pattern, uri),
+            // Those about resources know several readings.
             _ => false,
         }
     }
 }
 
-/// Whether a server that is lenient with types or case could find another value for the argument
-/// `key` than [`Rule::matches`] does.
-fn is_ambiguous(request: &Request<'_>, arguments: Option<&Object<'_>>, key: &str) -> bool {
-    let Some(arguments) = arguments else {
-        // Text that holds the arguments as JSON, for one.
-        return request.params.members.get("arguments").is_some_and(|raw| raw.get() != "null");
-    };
-    arguments.iter().any(|(name, raw)| looks_like(name, key) || name == key && raw.get().starts_with(['[', '{']))
+impl Condition {
+    /// Whether a server that is lenient with types or case could find a value that rules ask for where
+    /// [`Rule::matches`] does not.
+    fn is_ambiguous(&self, request: &Request<'_>, arguments: Option<&Object<'_>>) -> bool {
+        let Some(arguments) = arguments else {
+            // Text that holds the arguments as JSON, for one.
+            return request.params.members.get("arguments").is_some_and(|raw| raw.get() != "null");
+        };
+        arguments.iter().any(|(name, raw)| looks_like(name, &self.key) || *name == self.key && self.is_convertible(raw))
+    }
+
+    /// Whether `argument` is no value that is asked for, but becomes one where a server converts it:
+    /// `"true"`, `"yes"` and `1` are `true` to some.
+    fn is_convertible(&self, argument: &RawValue) -> bool {
+        let text = argument.get();
+        // What is there but `null` is as good as not there.
+        text.starts_with(['[', '{'])
+            || text != "null"
+                && self.wanted.iter().any(|wanted| is_of_another_type(text, wanted))
+                && !self.wanted.iter().any(|wanted| equals(argument, wanted))
+    }
 }
 
-/// Whether a server may take `uri` for another one: with dot segments, encoded ones too, or with other
-/// separators than slashes (RFC 3986 §6.2.2).
-fn is_rewritable(uri: &str) -> bool {
-    let lower = uri.to_ascii_lowercase();
-    let encoded = ["%2e", "%2f", "%5c", "\\"].iter().any(|part| lower.contains(part));
-    encoded || uri.split(['/', '?', '#']).any(|segment| matches!(segment, "." | ".."))
+/// Whether the scalar with this JSON text is of another type than `wanted`, and could be meant as it.
+fn is_of_another_type(text: &str, wanted: &Value) -> bool {
+    let is_text = text.starts_with('"');
+    let is_boolean = matches!(text, "true" | "false");
+    match wanted {
+        // Of all texts, these alone are what something else is written as.
+        Value::String(wanted) => {
+            !is_text
+                && (wanted.parse::<f64>().is_ok()
+                    || ["true", "false"].iter().any(|word| wanted.eq_ignore_ascii_case(word)))
+        }
+        Value::Bool(_) => !is_boolean,
+        _ => is_text || is_boolean,
+    }
 }
 
 /// Whether an argument is this scalar. Numbers are compared by value, not by spelling, so that

@@ -1,4 +1,4 @@
-//! Wheels for PyPI: `uvx mcp-calculator`, `pipx install mcp-bridge`.
+//! Wheels for PyPI: `uvx mcp-calculator`, `pipx install mcp-bridge-server`.
 //!
 //! A wheel is a zip with the program as a script and a list of what is in it (PyPA, "Binary distribution
 //! format"). It is written here because that is less than telling a build tool of Python about programs
@@ -19,6 +19,11 @@ use super::{
 /// The oldest Python whose pip knows the tags of all platforms.
 const PYTHON: &str = ">=3.8";
 
+/// What the package of a program is called there, where `mcp-bridge` is another project.
+fn package(program: &str) -> &str {
+    if program == "mcp-bridge" { "mcp-bridge-server" } else { program }
+}
+
 /// A wheel for each program.
 pub(super) fn make(release: &Release) -> anyhow::Result<Vec<PathBuf>> {
     Program::all(release).iter().map(|program| wheel(release, program)).collect()
@@ -26,7 +31,7 @@ pub(super) fn make(release: &Release) -> anyhow::Result<Vec<PathBuf>> {
 
 fn wheel(release: &Release, program: &Program<'_>) -> anyhow::Result<PathBuf> {
     let version = version(&release.version)?;
-    let name = format!("{}-{version}", program.name.replace('-', "_"));
+    let name = format!("{}-{version}", package(program.name).replace('-', "_"));
     let info = format!("{name}.dist-info");
     let platforms = platforms(release.target);
     let script = release.target.executable(program.name);
@@ -44,8 +49,11 @@ fn wheel(release: &Release, program: &Program<'_>) -> anyhow::Result<PathBuf> {
 }
 
 fn metadata(release: &Release, program: &Program<'_>, version: &str) -> anyhow::Result<String> {
-    let Program { name, description, keywords, .. } = program;
-    let readme = program.readme(release, &Start { command: "uvx", arguments: &[name] })?;
+    let Program { name: script, description, keywords, .. } = program;
+    let name = package(script);
+    let from = ["--from", name, script];
+    let arguments = if name == *script { &from[2..] } else { &from };
+    let readme = program.readme(release, &Start { command: "uvx", arguments })?;
     Ok(format!(
         "Metadata-Version: 2.4\n\
          Name: {name}\n\
