@@ -159,12 +159,15 @@ impl AuthServer {
     /// The longest body that is read of a request to `path`.
     pub fn max_body_bytes(path: &str) -> usize {
         match path {
-            // Anybody may register.
-            "/register" => 8 * 1024,
-            // The form of the sign-in page has the whole authorization request in it.
-            _ => 64 * 1024,
+            // The form of the sign-in page has the whole authorization request in it, and that of the
+            // page that asks has every scope that was ticked.
+            "/sign-in" | "/consent" => Self::LONG_BODY,
+            _ => 8 * 1024,
         }
     }
+
+    /// What is long for a body here.
+    pub const LONG_BODY: usize = 64 * 1024;
 
     /// Answers one request, whose host is known to be ours.
     pub async fn handle(self: &Arc<Self>, head: &Parts, body: Bytes, now: SystemTime) -> Response<Bytes> {
