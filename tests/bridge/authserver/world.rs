@@ -279,13 +279,16 @@ impl<'s> Browser<'s> {
         self.post("/sign-in", &fields)
     }
 
-    /// Sends the form of a consent page.
+    /// Sends the form of a consent page, with the box that says that the user has begun it, if there is one.
     pub(crate) fn decide(&mut self, page: &Response, scopes: &[&str], decision: &str) -> Response {
         let mut fields = Parameters::new(&[
             ("form", &hidden(page, "form")),
             ("request", &hidden(page, "request")),
             ("decision", decision),
         ]);
+        if page.text().contains("name=\"begun\"") {
+            fields = fields.and("begun", "yes");
+        }
         for scope in scopes {
             fields = fields.and("scope", scope);
         }

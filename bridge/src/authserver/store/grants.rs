@@ -68,6 +68,14 @@ impl Store {
         })
     }
 
+    /// Whether `user` has let that client in.
+    pub(crate) fn is_connected(&self, user: &str, client_id: &str, now: SystemTime) -> Result<bool, StoreError> {
+        self.read(|state| {
+            let query = "SELECT 1 FROM grants WHERE user = ? AND client_id = ? AND expires_at > ?";
+            state.prepare_cached(query)?.exists(params![user, client_id, seconds(now)])
+        })
+    }
+
     /// Takes a grant back, of `user` alone if one is named; says whether there was one.
     pub(crate) fn revoke_grant(&self, id: i64, user: Option<&str>) -> Result<bool, StoreError> {
         self.change(|state| {
