@@ -92,7 +92,7 @@ impl AuthServer {
         if passphrase::check_new(field("new")).is_err() {
             return problem("The new passphrase is too easy to guess: use at least 12 characters.");
         }
-        let Ok(attempt) = self.guesses.try_begin().await else {
+        let Ok(attempt) = self.guesses.try_begin(Some(&browser.session.user.name)).await else {
             return problem("Too many wrong passphrases were tried. Try again in a minute.");
         };
         let current = Secret::new(field("current").to_owned());

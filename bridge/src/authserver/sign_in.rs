@@ -46,14 +46,15 @@ impl AuthServer {
         }
         let name = form.value("name").unwrap_or(OWNER).to_owned();
         let passphrase = Secret::new(form.value("passphrase").unwrap_or_default().to_owned());
-        let attempt = match self.guesses.try_begin().await {
+        // Before the wait, so that it is known whom the guess is for; nobody is told.
+        let user = self.with_store(move |store| store.user(&name)).await?;
+        let attempt = match self.guesses.try_begin(user.as_ref().map(|user| &*user.name)).await {
             Ok(attempt) => attempt,
             Err(wait) => {
                 let problem = "Too many wrong passphrases were tried.";
                 return self.passphrase_page(request, &next, Some(problem), Some(wait)).await;
             }
         };
-        let user = self.with_store(move |store| store.user(&name)).await?;
         let hash = user.as_ref().and_then(|user| user.passphrase_hash.clone());
         let verified = spawn_blocking(move || passphrase::verify(&passphrase, hash.as_deref())).await;
         let Some(user) = user.filter(|_| verified.unwrap_or(false)) else {

@@ -96,6 +96,28 @@ fn guessing_is_slowed_down_and_does_not_say_who_exists() {
     }
 }
 
+/// Who signs in as himself between guesses would otherwise guess the owner's passphrase without end.
+#[test]
+fn a_user_who_signs_in_guesses_at_another_no_faster() {
+    let state = State::new();
+    let added = state.command(&["users", "add", "bob", "--scopes", "op:add"]);
+    let passphrase = added.split_whitespace().find(|word| word.matches('-').count() == 4).expect("a passphrase");
+    let server = state.serve();
+    let guess = |name: &str, passphrase: &str| {
+        let mut browser = Browser::new(&server);
+        let page = browser.get("/account").expect(200, "page");
+        browser.submit_passphrase_of(name, &page, passphrase).status
+    };
+    let mut refused = 0;
+    for _ in 0..4 {
+        for _ in 0..4 {
+            refused += usize::from(guess("owner", "wrong wrong wrong") == 429);
+        }
+        guess("bob", passphrase);
+    }
+    assert!(refused > 0, "sixteen guesses went by");
+}
+
 #[test]
 fn a_terminal_in_place_of_a_passphrase() {
     let state = State::new();

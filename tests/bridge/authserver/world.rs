@@ -270,10 +270,14 @@ impl<'s> Browser<'s> {
 
     /// Sends the form of a sign-in page.
     pub(crate) fn submit_passphrase(&mut self, page: &Response, passphrase: &str) -> Response {
+        self.submit_passphrase_of("owner", page, passphrase)
+    }
+
+    pub(crate) fn submit_passphrase_of(&mut self, name: &str, page: &Response, passphrase: &str) -> Response {
         let fields = Parameters::new(&[
             ("form", &hidden(page, "form")),
             ("next", &hidden(page, "next")),
-            ("name", "owner"),
+            ("name", name),
             ("passphrase", passphrase),
         ]);
         self.post("/sign-in", &fields)
