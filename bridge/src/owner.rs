@@ -170,7 +170,7 @@ pub fn owner(state: &State, command: &OwnerCommand) -> Result<String, OwnerError
 fn set(folder: &Path, passphrase: &Secret<String>) -> Result<(), OwnerError> {
     let store = Store::open(folder)?;
     let hash = passphrase::hash(passphrase);
-    if !store.set_passphrase(OWNER, &hash, None)? {
+    if !store.set_passphrase(OWNER, &hash)? {
         // The first start comes later.
         store.add_user(OWNER, Some(&hash), None, true, SystemTime::now())?;
     }

@@ -56,23 +56,37 @@ impl AuthServer {
             }
         };
         let hash = user.as_ref().and_then(|user| user.passphrase_hash.clone());
-        let verified = spawn_blocking(move || passphrase::verify(&passphrase, hash.as_deref())).await;
-        let Some(user) = user.filter(|_| verified.unwrap_or(false)) else {
+        let proving =
+            spawn_blocking(move || if passphrase::verify(&passphrase, hash.as_deref()) { hash } else { None });
+        let session = match (user, proving.await.unwrap_or_default()) {
+            (Some(user), Some(proved)) => self.begin_session(request, &user.name, Some(proved), &next).await?,
+            _ => None,
+        };
+        let Some(response) = session else {
             attempt.failed();
             tracing::warn!("a sign-in at a browser failed");
             return self.passphrase_page(request, &next, Some("That is not right. Please try again."), None).await;
         };
         attempt.succeeded();
-        self.begin_session(request, &user.name, &next).await
+        Ok(response)
     }
 
-    /// Signs `user` in at the browser, under a new cookie, and sends it on.
-    async fn begin_session(&self, request: &Request<'_>, user: &str, next: &str) -> Result<Response<Bytes>, Failure> {
+    /// Signs `user` in at the browser, under a new cookie, and sends it on; `None` where they are gone, or
+    /// `proved` is not the hash of their passphrase any more.
+    async fn begin_session(
+        &self,
+        request: &Request<'_>,
+        user: &str,
+        proved: Option<String>,
+        next: &str,
+    ) -> Result<Option<Response<Bytes>>, Failure> {
         let (cookie, header) = self.cookie.fresh();
         let (digest, user, now) = (Digest::of(cookie.expose()), user.to_owned(), request.now);
-        self.with_store(move |store| store.add_session(digest, &user, now)).await?;
+        if !self.with_store(move |store| store.add_session(digest, &user, proved.as_deref(), now)).await? {
+            return Ok(None);
+        }
         let response = see_other(next).ok_or(Failure::NotFound)?;
-        Ok(with_cookie(response, Some(header)))
+        Ok(Some(with_cookie(response, Some(header))))
     }
 
     /// The page where whoever wants to go to `next` signs in first.
@@ -121,8 +135,10 @@ impl AuthServer {
         let (cookie, header) = self.cookie_of(request);
         let (browser, now) = (Digest::of(cookie.expose()), request.now);
         let user = self.with_store(move |store| store.take_approval(browser, now)).await?;
-        if let Some(user) = user {
-            return self.begin_session(request, &user, next).await;
+        if let Some(user) = user
+            && let Some(response) = self.begin_session(request, &user, None, next).await?
+        {
+            return Ok(response);
         }
         let (code, is_new) = self
             .with_store(move |store| {

@@ -63,7 +63,7 @@ impl World {
         let store = Store::open(&folder.path().join("state")).expect("a store");
         store.add_user("owner", Some("hash"), None, true, at(0)).expect("added");
         let cookie = digest(Purpose::Session);
-        store.add_session(cookie, "owner", at(0)).expect("added");
+        store.add_session(cookie, "owner", None, at(0)).expect("added");
         let session = store.session(cookie, at(0)).expect("readable").expect("signed in").id;
         Self { folder, store, session }
     }
@@ -384,7 +384,7 @@ fn who_is_removed_takes_everything_along() {
     world.store.add_user("eve", Some("hash"), Some(&scopes("op:add")), false, at(0)).expect("added");
     assert!(matches!(world.store.add_user("eve", None, None, false, at(0)), Err(StoreError::Exists)));
     let cookie = digest(Purpose::Session);
-    world.store.add_session(cookie, "eve", at(0)).expect("added");
+    world.store.add_session(cookie, "eve", None, at(0)).expect("added");
     let found = world.store.session(cookie, at(0)).expect("readable").expect("signed in");
     assert_eq!(found.user.scopes, Some(scopes("op:add")));
     assert!(world.store.remove_user("eve").expect("written"));
@@ -401,13 +401,13 @@ fn browsers_stay_signed_in_for_so_long() {
     const HOUR: u64 = 60 * 60;
     let world = World::new();
     let cookie = digest(Purpose::Session);
-    world.store.add_session(cookie, "owner", at(0)).expect("added");
+    world.store.add_session(cookie, "owner", None, at(0)).expect("added");
     let is_in = |now| world.store.session(cookie, now).expect("readable").is_some();
     for hours in 1..16 {
         assert!(is_in(at(hours * 11 * HOUR)));
     }
     assert!(!is_in(at(168 * HOUR)), "a week in all");
-    world.store.add_session(digest(Purpose::Session), "owner", at(0)).expect("added");
+    world.store.add_session(digest(Purpose::Session), "owner", None, at(0)).expect("added");
     assert!(!is_in(at((15 * 11 + 12) * HOUR)), "twelve hours unused");
 }
 
@@ -416,12 +416,30 @@ fn a_new_passphrase_signs_other_browsers_out_and_leaves_grants() {
     let world = World::new();
     let (access, _) = world.exchange(world.code(at(0)), at(0)).expect("good");
     let other = digest(Purpose::Session);
-    world.store.add_session(other, "owner", at(0)).expect("added");
-    assert!(world.store.set_passphrase("owner", "new", Some(world.session)).expect("written"));
-    assert!(!world.store.set_passphrase("nobody", "new", None).expect("written"));
+    world.store.add_session(other, "owner", None, at(0)).expect("added");
+    assert!(world.store.change_passphrase("owner", "hash", "new", world.session).expect("written"));
+    assert!(!world.store.set_passphrase("nobody", "new").expect("written"));
     assert_eq!(world.store.session(other, at(0)).expect("readable"), None);
     assert_eq!(world.store.sessions("owner", at(0)).expect("readable").len(), 1);
     assert!(world.is_good(access, at(1)));
+}
+
+/// Whoever resets a passphrase wants those out who know the old one, also when they are just coming in.
+#[test]
+fn nobody_comes_in_by_a_passphrase_that_was_replaced_meanwhile() {
+    let world = World::new();
+    let user = world.store.user("owner").expect("readable").expect("there");
+    let proved = user.passphrase_hash.as_deref();
+    // While the old one is compared.
+    assert!(world.store.set_passphrase("owner", "new").expect("written"));
+    let cookie = digest(Purpose::Session);
+    assert!(!world.store.add_session(cookie, "owner", proved, at(0)).expect("written"));
+    assert_eq!(world.store.session(cookie, at(0)).expect("readable"), None);
+    assert!(!world.store.change_passphrase("owner", "hash", "thiefs", world.session).expect("written"));
+    let user = world.store.user("owner").expect("readable").expect("there");
+    assert_eq!(user.passphrase_hash.as_deref(), Some("new"));
+    assert!(world.store.add_session(cookie, "owner", Some("new"), at(0)).expect("written"));
+    assert!(!world.store.add_session(digest(Purpose::Session), "nobody", None, at(0)).expect("written"));
 }
 
 #[test]
@@ -450,7 +468,7 @@ fn strangers_fill_only_so_much() {
     }
     assert_eq!(world.count("requests"), 20);
     for number in 0..150 {
-        world.store.add_session(digest(Purpose::Session), "owner", at(number)).expect("kept");
+        world.store.add_session(digest(Purpose::Session), "owner", None, at(number)).expect("kept");
     }
     let clients = world.store.clients().expect("readable");
     assert_eq!((clients.len(), clients[0].client.id.as_str()), (100, "c149"));
@@ -495,7 +513,7 @@ fn nothing_in_the_files_is_a_secret() {
     let secrets = [Purpose::Access, Purpose::Refresh, Purpose::Code, Purpose::Session].map(opaque::new);
     let [access, code, cookie] = [0, 2, 3].map(|index: usize| Digest::of(secrets[index].expose()));
     let refresh = RefreshDigest::of(secrets[1].expose()).expect("it is one");
-    world.store.add_session(cookie, "owner", at(0)).expect("added");
+    world.store.add_session(cookie, "owner", None, at(0)).expect("added");
     let (id, request) = (digest(Purpose::Request), asked("a"));
     world.store.add_request(id, world.session, &request, at(0)).expect("kept");
     let new = NewGrant { user: "owner", request: &request, scopes: &request.scopes };
