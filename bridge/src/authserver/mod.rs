@@ -6,6 +6,7 @@
 
 mod account;
 mod answer;
+pub(crate) mod approval_code;
 mod authorize;
 mod browser;
 mod client;
@@ -38,10 +39,10 @@ use tokio::task::spawn_blocking;
 use tracing::error;
 
 use self::{
-    answer::Failure, cookie::CookieName, form_tokens::FormTokens, guesses::Guesses, register::Registrations,
-    registration::fetch::Documents, store::Store,
+    answer::Failure, approval_code::ApprovalCodes, cookie::CookieName, form_tokens::FormTokens, guesses::Guesses,
+    register::Registrations, registration::fetch::Documents, store::Store,
 };
-pub use self::{scopes::Protected, store::StoreError, verifier::EmbeddedVerifier};
+pub use self::{approval_code::MistypedCode, scopes::Protected, store::StoreError, verifier::EmbeddedVerifier};
 use crate::{config::Approve, resource::ResourceUri};
 
 /// Where the authorization server answers, besides its metadata.
@@ -80,6 +81,7 @@ pub struct AuthServer {
     documents: Documents,
     cookie: CookieName,
     form_tokens: FormTokens,
+    approval_codes: ApprovalCodes,
     guesses: Guesses,
     registrations: Registrations,
     metadata: Bytes,
@@ -114,6 +116,7 @@ impl AuthServer {
             redirect_schemes,
             store,
             form_tokens: FormTokens::new(),
+            approval_codes: ApprovalCodes::new(),
             guesses: Guesses::new(),
             registrations: Registrations::new(),
             metadata,

@@ -130,32 +130,25 @@ impl AuthServer {
         Ok(response)
     }
 
-    /// Waits for somebody at this machine, who sees the same code.
+    /// Waits for somebody at this machine, who sees the same code. Nothing is kept of it, so that no
+    /// stranger's browser makes another one wait in vain.
     async fn terminal_page(&self, request: &Request<'_>, next: &str) -> Result<Response<Bytes>, Failure> {
         let (cookie, header) = self.cookie_of(request);
-        let (browser, now) = (Digest::of(cookie.expose()), request.now);
-        let user = self.with_store(move |store| store.take_approval(browser, now)).await?;
+        let (codes, now) = (self.approval_codes.of(Digest::of(cookie.expose()), request.now), request.now);
+        let code = codes[0].clone();
+        let user = self.with_store(move |store| store.take_approval(&codes, now)).await?;
         if let Some(user) = user
             && let Some(response) = self.begin_session(request, &user, None, next).await?
         {
             return Ok(response);
         }
-        let (code, is_new) = self
-            .with_store(move |store| {
-                if let Some(approval) = store.approval(browser, now)? {
-                    return Ok((approval.code, false));
-                }
-                let code = passphrase::short_code();
-                store.add_approval(browser, &code, now)?;
-                Ok((code, true))
-            })
-            .await?;
-        if is_new {
+        let is_untold = self.approval_codes.is_untold(&code);
+        let code = code.as_str();
+        if is_untold {
             tracing::info!("a browser wants to sign in; if it shows {code}, run: mcp-bridge approve {code}");
         }
         let command = format!("mcp-bridge approve {code}");
-        let html =
-            pages::Waiting { code: &code, command: &command, seconds: LOOK_AGAIN.as_secs(), server: self.name() };
+        let html = pages::Waiting { code, command: &command, seconds: LOOK_AGAIN.as_secs(), server: self.name() };
         Ok(with_cookie(page(StatusCode::OK, html.render()), header))
     }
 

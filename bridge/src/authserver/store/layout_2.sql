@@ -15,3 +15,11 @@ CREATE TABLE refresh_tokens (
     successors INTEGER NOT NULL DEFAULT 0
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX refresh_tokens_by_grant ON refresh_tokens (grant_id);
+
+-- Codes that somebody has approved in a terminal. Browsers that wait are not kept.
+DROP TABLE approvals;
+CREATE TABLE approvals (
+    code TEXT PRIMARY KEY,
+    user TEXT NOT NULL REFERENCES users (name) ON DELETE CASCADE,
+    created_at INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;

@@ -274,15 +274,6 @@ pub(crate) struct Access {
     pub(crate) expires_at: SystemTime,
 }
 
-/// A request of a browser to be signed in, which the owner answers in a terminal.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Approval {
-    /// What page and terminal show, like `WXYZ-1234`.
-    pub(crate) code: String,
-    /// The user who is signed in with it, once it is approved.
-    pub(crate) approved_for: Option<String>,
-}
-
 /// A client as its owner sees it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct RegisteredClient {

@@ -4,6 +4,7 @@ use std::{fs, sync::LazyLock, thread};
 
 use super::*;
 use crate::authserver::{
+    approval_code::{ApprovalCode, ApprovalCodes},
     client::Authentication,
     opaque::{self, Purpose},
 };
@@ -443,19 +444,30 @@ fn nobody_comes_in_by_a_passphrase_that_was_replaced_meanwhile() {
 }
 
 #[test]
-fn a_browser_is_approved_once_by_its_code() {
+fn a_browser_is_approved_once_by_the_code_that_it_shows() {
     let world = World::new();
-    let browser = digest(Purpose::Session);
-    world.store.add_approval(browser, "WXYZ-2345", at(0)).expect("kept");
-    assert_eq!(world.store.take_approval(browser, at(1)).expect("readable"), None);
-    assert!(!world.store.approve("WXYZ-2346", "owner", at(1)).expect("written"));
-    assert!(!world.store.approve("WXYZ-2345", "owner", at(300)).expect("written"), "too late");
-    assert_eq!(world.store.waiting_approvals(at(1)).expect("readable").len(), 1);
-    assert!(world.store.approve("WXYZ-2345", "owner", at(1)).expect("written"));
-    assert!(world.store.waiting_approvals(at(1)).expect("readable").is_empty());
-    assert_eq!(world.store.take_approval(digest(Purpose::Session), at(2)).expect("readable"), None);
-    assert_eq!(world.store.take_approval(browser, at(2)).expect("readable").as_deref(), Some("owner"));
-    assert_eq!(world.store.take_approval(browser, at(2)).expect("readable"), None);
+    let codes = ApprovalCodes::new();
+    let (browser, other) = (digest(Purpose::Session), digest(Purpose::Session));
+    let take = |browser, now| world.store.take_approval(&codes.of(browser, now), now).expect("readable");
+    let approve = |code: &ApprovalCode, now| world.store.approve(code, "owner", now).expect("written");
+    let [shown, _] = codes.of(browser, at(0));
+    assert_eq!(take(browser, at(0)), None);
+    approve(&shown, at(1));
+    assert_eq!(take(other, at(2)), None);
+    assert_eq!(take(browser, at(0)), None, "a clock was set back");
+    assert_eq!(take(browser, at(2)).as_deref(), Some("owner"));
+    assert_eq!(take(browser, at(2)), None, "once");
+    // The page shows another one before this one is typed.
+    let [next, before] = codes.of(browser, at(300));
+    assert!(before == shown && next != shown);
+    approve(&shown, at(590));
+    assert_eq!(take(browser, at(599)).as_deref(), Some("owner"));
+    approve(&shown, at(599));
+    assert_eq!(take(browser, at(600)), None, "too late");
+    let [shown, _] = codes.of(browser, at(600));
+    approve(&shown, at(600));
+    assert_eq!(take(browser, at(900)), None, "nobody came");
+    assert_eq!(world.store.take_approval(&[shown.clone(), shown], at(900)).expect("readable"), None);
 }
 
 #[test]
@@ -464,7 +476,6 @@ fn strangers_fill_only_so_much() {
     for number in 0..150 {
         world.store.add_client(&client(&format!("c{number}")), at(number)).expect("kept");
         world.store.add_request(digest(Purpose::Request), world.session, &asked("a"), at(number)).expect("kept");
-        world.store.add_approval(digest(Purpose::Session), &format!("code {number}"), at(number)).expect("kept");
     }
     assert_eq!(world.count("requests"), 20);
     for number in 0..150 {
@@ -474,7 +485,8 @@ fn strangers_fill_only_so_much() {
     assert_eq!((clients.len(), clients[0].client.id.as_str()), (100, "c149"));
     assert_eq!(world.store.client("c49", at(150)).expect("readable"), None);
     assert_eq!(world.store.sessions("owner", at(150)).expect("readable").len(), 50);
-    assert_eq!(world.store.waiting_approvals(at(150)).expect("readable").len(), 20);
+    let [code, _] = ApprovalCodes::new().of(digest(Purpose::Session), at(150));
+    world.store.approve(&code, "owner", at(150)).expect("kept");
     world.store.tidy(at(150 + 24 * 60 * 60)).expect("tidied");
     let left = ["clients", "requests", "sessions", "approvals"].map(|table| world.count(table));
     assert_eq!(left, [0; 4]);
