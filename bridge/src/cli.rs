@@ -140,7 +140,7 @@ pub enum Command {
         /// Where the state is.
         #[command(flatten)]
         state: State,
-        /// The code, like WXYZ-2345
+        /// The code, like ABCD-EFGH-JKLM
         code: String,
         /// As whom [default: owner]
         #[arg(long, value_name = "NAME")]

@@ -13,7 +13,8 @@ use mcp_calculator::{login::prompt::plain, secret::Secret};
 
 use crate::{
     authserver::{
-        OWNER, StoreError,
+        MistypedCode, OWNER, StoreError,
+        approval_code::ApprovalCode,
         passphrase::{self, WeakPassphrase},
         store::Store,
     },
@@ -124,6 +125,9 @@ pub enum OwnerError {
     /// A user's name.
     #[error("a user's name has 1 to 64 characters, no spaces and no control characters")]
     Name,
+    /// A code that no page shows.
+    #[error(transparent)]
+    Code(#[from] MistypedCode),
     /// What was named is not there.
     #[error("there is no {what} `{name}`; see `mcp-bridge {list}`")]
     Unknown {
@@ -139,7 +143,7 @@ pub enum OwnerError {
 impl OwnerError {
     /// Whether the command line is wrong.
     pub fn is_usage(&self) -> bool {
-        matches!(self, Self::NoFolder | Self::Weak(_) | Self::Name)
+        matches!(self, Self::NoFolder | Self::Weak(_) | Self::Name | Self::Code(_))
     }
 }
 
@@ -170,7 +174,7 @@ pub fn owner(state: &State, command: &OwnerCommand) -> Result<String, OwnerError
 fn set(folder: &Path, passphrase: &Secret<String>) -> Result<(), OwnerError> {
     let store = Store::open(folder)?;
     let hash = passphrase::hash(passphrase);
-    if !store.set_passphrase(OWNER, &hash, None)? {
+    if !store.set_passphrase(OWNER, &hash)? {
         // The first start comes later.
         store.add_user(OWNER, Some(&hash), None, true, SystemTime::now())?;
     }
@@ -308,24 +312,23 @@ pub fn apps(state: &State, command: &AppsCommand) -> Result<String, OwnerError> 
     }
 }
 
-/// Lets the browser that shows `code` sign in, as `user` or the owner.
+/// Lets the browser that shows `code` sign in, as `user` or the owner. Which browsers wait nobody knows:
+/// a code is wrong where it cannot be one.
 ///
 /// # Errors
 /// As [`owner`].
 pub fn approve(state: &State, code: &str, user: Option<&str>) -> Result<String, OwnerError> {
+    let code = ApprovalCode::typed(code)?;
     let store = opened(state)?;
     let user = user.unwrap_or(OWNER);
     if store.user(user)?.is_none() {
         return Err(OwnerError::Unknown { what: "user", name: plain(user), list: "users list" });
     }
-    let code = code.trim().to_ascii_uppercase();
-    let now = SystemTime::now();
-    if store.approve(&code, user, now)? {
-        return Ok(format!("The browser that shows {code} is signed in as {user}.\n"));
-    }
-    let waiting: Vec<String> = store.waiting_approvals(now)?.into_iter().map(|approval| approval.code).collect();
-    let list = if waiting.is_empty() { "serve --approve terminal" } else { "approve CODE with one that waits" };
-    Err(OwnerError::Unknown { what: "browser that shows", name: plain(&code), list })
+    store.approve(&code, user, SystemTime::now())?;
+    Ok(format!(
+        "The browser that shows {} is signed in as {user}. If it still waits in a few seconds, compare the code again.\n",
+        code.as_str()
+    ))
 }
 
 fn folder(state: &State) -> Result<PathBuf, OwnerError> {

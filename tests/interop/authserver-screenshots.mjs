@@ -68,6 +68,7 @@ async function pictures(context, origin, name) {
   await page.focus('#passphrase');
   await signIn(page, PASSPHRASE);
   await shoot('consent');
+  await page.check('input[name=begun]');
   const sent = page.waitForRequest((asked) => asked.url().startsWith('http://127.0.0.1:8/callback?'));
   const [answer] = await Promise.all([sent, page.locator('button[value=allow]').click({ noWaitAfter: true })]);
   const form = new URLSearchParams({

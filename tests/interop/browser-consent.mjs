@@ -33,6 +33,12 @@ export async function allow(context, url, { passphrase, scopes }, callback) {
     ensure(await box.isChecked(), `${scope} is not ticked at first`);
     await box.setChecked(scopes.includes(scope));
   }
+  // A client that was never connected: one click more, at another place.
+  const begun = await page.$('input[name=begun]');
+  if (begun !== null) {
+    ensure(!(await begun.isChecked()), 'it is for the user to say that they have begun it');
+    await begun.check();
+  }
   const button = page.locator('button[value=allow]');
   if (callback !== undefined) {
     const sent = page.waitForRequest((request) => request.url().startsWith(`${callback}?`));

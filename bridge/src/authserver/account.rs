@@ -19,6 +19,8 @@ use crate::{
     config::Approve,
 };
 
+const WRONG: &str = "The current passphrase is not right.";
+
 /// What came of a form, for the page that follows.
 #[derive(Clone, Copy, Default)]
 struct Outcome {
@@ -92,21 +94,27 @@ impl AuthServer {
         if passphrase::check_new(field("new")).is_err() {
             return problem("The new passphrase is too easy to guess: use at least 12 characters.");
         }
-        let Ok(attempt) = self.guesses.try_begin().await else {
+        let Ok(attempt) = self.guesses.try_begin(Some(&browser.session.user.name)).await else {
             return problem("Too many wrong passphrases were tried. Try again in a minute.");
         };
         let current = Secret::new(field("current").to_owned());
         let new = Secret::new(field("new").to_owned());
-        let hash = browser.session.user.passphrase_hash.clone();
-        let hashed =
-            spawn_blocking(move || passphrase::verify(&current, hash.as_deref()).then(|| passphrase::hash(&new)));
-        let Ok(Some(hash)) = hashed.await else {
-            attempt.failed();
-            return problem("The current passphrase is not right.");
-        };
-        attempt.succeeded();
         let (user, keep) = (browser.session.user.name.clone(), browser.session.id);
-        self.with_store(move |store| store.set_passphrase(&user, &hash, Some(keep))).await?;
+        let known = browser.session.user.passphrase_hash.clone();
+        let proving = spawn_blocking(move || {
+            let is_known = passphrase::verify(&current, known.as_deref());
+            known.filter(|_| is_known).map(|known| (known, passphrase::hash(&new)))
+        });
+        let Ok(Some((known, hash))) = proving.await else {
+            attempt.failed();
+            return problem(WRONG);
+        };
+        // Somebody may have reset it meanwhile, because it is known to who should not know it.
+        if !self.with_store(move |store| store.change_passphrase(&user, &known, &hash, keep)).await? {
+            attempt.failed();
+            return problem(WRONG);
+        }
+        attempt.succeeded();
         let notice = "Your passphrase is changed. Other browsers are signed out.";
         Ok(Outcome { notice: Some(notice), problem: None })
     }

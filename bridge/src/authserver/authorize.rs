@@ -132,13 +132,14 @@ impl AuthServer {
         let asked = self
             .with_store(move |store| {
                 store.add_request(digest, session, &asked, now)?;
-                let known = store.grants(Some(&user), now)?.iter().any(|grant| grant.client.id == client);
-                Ok((asked, known))
+                let is_known = store.is_connected(&user, &client, now)?;
+                Ok((asked, is_known))
             })
             .await;
         let (asked, is_known) = asked?;
         let chosen = self.allowed_to(browser, &asked);
-        Ok(self.consent_page(request, browser, id.expose(), &asked, &chosen, Asking { is_known, problem: None }))
+        let asking = Asking { is_known, is_begun: false, problem: None };
+        Ok(self.consent_page(request, browser, id.expose(), &asked, &chosen, asking))
     }
 
     /// What of `asked` the user may allow at all.
@@ -183,6 +184,7 @@ impl AuthServer {
             redirect_to: &redirect::shown(&asked.redirect_uri),
             is_loopback: redirect::is_loopback(&asked.redirect_uri),
             is_first_time: !asking.is_known,
+            is_begun: asking.is_begun,
             scopes: &scopes,
             expires: "90 days, or until you take it back",
             problem: asking.problem,
@@ -224,8 +226,11 @@ impl AuthServer {
 /// What else the page that asks has to say.
 #[derive(Clone, Copy)]
 pub(super) struct Asking {
-    /// Whether this user has let this client in before.
+    /// Whether this user has let this client in before. If not, one click does not do it: a page that
+    /// closes over this one between the two of a double click has the second one.
     pub(super) is_known: bool,
+    /// Whether the user has said that they have begun this.
+    pub(super) is_begun: bool,
     pub(super) problem: Option<&'static str>,
 }
 

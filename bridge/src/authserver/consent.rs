@@ -33,18 +33,30 @@ impl AuthServer {
             let back = self.answer_uri(&asked.redirect_uri, asked.state.as_deref(), parameters);
             return see_other(&back).ok_or(Failure::StaleForm);
         }
-        let asked = self.with_store(move |store| store.request(id, session, now)).await?;
-        let asked = asked.ok_or(Failure::StaleForm)?;
+        let user = browser.session.user.name.clone();
+        let asked = self.with_store(move |store| {
+            let Some(asked) = store.request(id, session, now)? else { return Ok(None) };
+            let is_known = store.is_connected(&user, &asked.client.id, now)?;
+            Ok(Some((asked, is_known)))
+        });
+        let (asked, is_known) = asked.await?.ok_or(Failure::StaleForm)?;
         let allowed = self.allowed_to(&browser, &asked);
         let ticked: Vec<&str> = form.values("scope").collect();
         let chosen: ScopeSet = allowed.iter().filter(|scope| ticked.contains(&scope.as_str())).cloned().collect();
-        if chosen.is_empty() && !asked.scopes.is_empty() {
-            let problem = if allowed.is_empty() {
+        let is_begun = form.value("begun").is_some();
+        let problem = if chosen.is_empty() && !asked.scopes.is_empty() {
+            Some(if allowed.is_empty() {
                 "Your account may do none of what it asks for, so you can only deny."
             } else {
                 "Choose at least one thing to allow, or deny all."
-            };
-            let asking = Asking { is_known: true, problem: Some(problem) };
+            })
+        } else if !is_known && !is_begun {
+            Some("If you have just begun to connect it, say so below. Else deny.")
+        } else {
+            None
+        };
+        if problem.is_some() {
+            let asking = Asking { is_known, is_begun, problem };
             return Ok(self.consent_page(request, &browser, written, &asked, &chosen, asking));
         }
         let code = opaque::new(Purpose::Code);

@@ -6,6 +6,7 @@
 
 mod account;
 mod answer;
+pub(crate) mod approval_code;
 mod authorize;
 mod browser;
 mod client;
@@ -38,10 +39,10 @@ use tokio::task::spawn_blocking;
 use tracing::error;
 
 use self::{
-    answer::Failure, cookie::CookieName, form_tokens::FormTokens, guesses::Guesses, register::Registrations,
-    registration::fetch::Documents, store::Store,
+    answer::Failure, approval_code::ApprovalCodes, cookie::CookieName, form_tokens::FormTokens, guesses::Guesses,
+    register::Registrations, registration::fetch::Documents, store::Store,
 };
-pub use self::{scopes::Protected, store::StoreError, verifier::EmbeddedVerifier};
+pub use self::{approval_code::MistypedCode, scopes::Protected, store::StoreError, verifier::EmbeddedVerifier};
 use crate::{config::Approve, resource::ResourceUri};
 
 /// Where the authorization server answers, besides its metadata.
@@ -80,6 +81,7 @@ pub struct AuthServer {
     documents: Documents,
     cookie: CookieName,
     form_tokens: FormTokens,
+    approval_codes: ApprovalCodes,
     guesses: Guesses,
     registrations: Registrations,
     metadata: Bytes,
@@ -114,6 +116,7 @@ impl AuthServer {
             redirect_schemes,
             store,
             form_tokens: FormTokens::new(),
+            approval_codes: ApprovalCodes::new(),
             guesses: Guesses::new(),
             registrations: Registrations::new(),
             metadata,
@@ -159,12 +162,15 @@ impl AuthServer {
     /// The longest body that is read of a request to `path`.
     pub fn max_body_bytes(path: &str) -> usize {
         match path {
-            // Anybody may register.
-            "/register" => 8 * 1024,
-            // The form of the sign-in page has the whole authorization request in it.
-            _ => 64 * 1024,
+            // The form of the sign-in page has the whole authorization request in it, and that of the
+            // page that asks has every scope that was ticked.
+            "/sign-in" | "/consent" => Self::LONG_BODY,
+            _ => 8 * 1024,
         }
     }
+
+    /// What is long for a body here.
+    pub const LONG_BODY: usize = 64 * 1024;
 
     /// Answers one request, whose host is known to be ours.
     pub async fn handle(self: &Arc<Self>, head: &Parts, body: Bytes, now: SystemTime) -> Response<Bytes> {

@@ -37,10 +37,20 @@ impl Purpose {
         }
     }
 
+    /// Of how many random parts one is made.
+    fn parts(self) -> usize {
+        match self {
+            // Its family, and itself.
+            Self::Refresh => 2,
+            _ => 1,
+        }
+    }
+
     /// Whether `text` can be a secret of this purpose: nobody needs to look for what cannot.
     pub(crate) fn fits(self, text: &str) -> bool {
         text.strip_prefix(self.prefix()).is_some_and(|rest| {
-            rest.len() == ENCODED_LEN && rest.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte))
+            rest.len() == self.parts() * ENCODED_LEN
+                && rest.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte))
         })
     }
 }
@@ -48,17 +58,38 @@ impl Purpose {
 /// 32 bytes in base64url without padding.
 const ENCODED_LEN: usize = 43;
 
-/// A new secret of 256 random bits.
+/// A new secret of 256 random bits; a refresh token is the first of a new family, of 256 more.
 ///
 /// # Panics
 /// When the operating system has no random numbers: nothing would be safe then.
 pub(crate) fn new(purpose: Purpose) -> Secret<String> {
-    let mut bytes = [0; 32];
-    getrandom::fill(&mut bytes).expect("the operating system has random numbers");
-    let mut text = String::with_capacity(purpose.prefix().len() + ENCODED_LEN);
-    text.push_str(purpose.prefix());
-    BASE64_URL_SAFE_NO_PAD.encode_string(bytes, &mut text);
+    completed(purpose, purpose.prefix())
+}
+
+/// Another refresh token of the family of `token`, which is one.
+///
+/// # Panics
+/// As [`new`].
+pub(crate) fn successor(token: &str) -> Secret<String> {
+    completed(Purpose::Refresh, family(token))
+}
+
+/// A secret that begins with `start`, and has as many random parts more as it needs.
+fn completed(purpose: Purpose, start: &str) -> Secret<String> {
+    let len = purpose.prefix().len() + purpose.parts() * ENCODED_LEN;
+    let mut text = String::with_capacity(len);
+    text.push_str(start);
+    while text.len() < len {
+        let mut bytes = [0; 32];
+        getrandom::fill(&mut bytes).expect("the operating system has random numbers");
+        BASE64_URL_SAFE_NO_PAD.encode_string(bytes, &mut text);
+    }
     Secret::new(text)
+}
+
+/// What all refresh tokens of one grant begin with.
+fn family(token: &str) -> &str {
+    &token[..Purpose::Refresh.prefix().len() + ENCODED_LEN]
 }
 
 /// The SHA-256 of a secret: all that is kept of it.
@@ -78,6 +109,25 @@ impl Digest {
     /// Whether `secret` is the one that this is the hash of, in constant time.
     pub(crate) fn is_of(&self, secret: &str) -> bool {
         Self::of(secret).0.ct_eq(&self.0).into()
+    }
+}
+
+/// What is kept of a refresh token.
+///
+/// Who has one of a family without it being the one that is good has had another: so a used one is
+/// recognised without being kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct RefreshDigest {
+    /// Of what all refresh tokens of its grant have in common.
+    pub(crate) family: Digest,
+    pub(crate) token: Digest,
+}
+
+impl RefreshDigest {
+    /// `None` where `token` cannot be a refresh token.
+    pub(crate) fn of(token: &str) -> Option<Self> {
+        let digests = || Self { family: Digest::of(family(token)), token: Digest::of(token) };
+        Purpose::Refresh.fits(token).then(digests)
     }
 }
 
@@ -112,6 +162,13 @@ mod tests {
             assert!(digest.is_of(one.expose()) && !digest.is_of(two.expose()));
             assert_eq!(format!("{digest:?}"), "Digest(…)");
         }
+        let first = new(Purpose::Refresh);
+        let (next, other) = (successor(first.expose()), new(Purpose::Refresh));
+        let [first, next, other] =
+            [&first, &next, &other].map(|token| RefreshDigest::of(token.expose()).expect("a refresh token"));
+        assert!(first.family == next.family && first.token != next.token && first.family != other.family);
+        assert_eq!(RefreshDigest::of(new(Purpose::Access).expose()), None);
+        assert_eq!(RefreshDigest::of(&format!("mcpb_rt_{}", "A".repeat(ENCODED_LEN))), None);
         for text in ["", "mcpb_at_", "mcpb_at_AAAA", &format!("mcpb_at_{}", "ä".repeat(43))] {
             assert!(!Purpose::Access.fits(text), "{text}");
         }

@@ -103,6 +103,7 @@ pub(super) struct Consent<'p> {
     pub(super) redirect_to: &'p str,
     pub(super) is_loopback: bool,
     pub(super) is_first_time: bool,
+    pub(super) is_begun: bool,
     pub(super) scopes: &'p [ScopeChoice],
     pub(super) expires: &'p str,
     pub(super) problem: Option<&'p str>,

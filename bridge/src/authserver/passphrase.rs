@@ -23,29 +23,17 @@ const BYTES_MAX: usize = 256;
 /// # Panics
 /// When the operating system has no random numbers.
 pub fn generate() -> Secret<String> {
-    Secret::new(grouped(GENERATED_LEN, ALPHABET))
-}
-
-/// A code for a page and a terminal to be compared, of 40 bits, like `WXYZ-2345`.
-///
-/// # Panics
-/// As [`generate`].
-pub(super) fn short_code() -> String {
-    grouped(2 * GROUP, b"ABCDEFGHJKLMNPQRSTUVWXYZ23456789")
-}
-
-fn grouped(len: usize, alphabet: &[u8; 32]) -> String {
     let mut random = [0; GENERATED_LEN];
-    getrandom::fill(&mut random[..len]).expect("the operating system has random numbers");
-    let mut text = String::with_capacity(len + len / GROUP);
-    for (index, byte) in random[..len].iter().enumerate() {
+    getrandom::fill(&mut random).expect("the operating system has random numbers");
+    let mut text = String::with_capacity(GENERATED_LEN + GENERATED_LEN / GROUP);
+    for (index, byte) in random.iter().enumerate() {
         if index > 0 && index % GROUP == 0 {
             text.push('-');
         }
         // 256 is a multiple of 32, so all are equally likely.
-        text.push(char::from(alphabet[usize::from(byte % 32)]));
+        text.push(char::from(ALPHABET[usize::from(byte % 32)]));
     }
-    text
+    Secret::new(text)
 }
 
 /// A passphrase that would not keep anybody out.
@@ -115,11 +103,6 @@ mod tests {
         assert_ne!(one.expose(), two.expose());
         assert_eq!(one.expose().len(), 24);
         assert!(one.expose().split('-').count() == 5 && check_new(one.expose()).is_ok());
-        let code = short_code();
-        assert!(
-            code.len() == 9
-                && code.chars().all(|char| char == '-' || char.is_ascii_uppercase() || char.is_ascii_digit())
-        );
     }
 
     #[test]

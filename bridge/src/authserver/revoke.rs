@@ -9,7 +9,7 @@ use serde_json::json;
 use crate::authserver::{
     AuthServer, Request,
     answer::{self, OauthError, unless_post},
-    opaque::{Digest, Purpose},
+    opaque::{Digest, Purpose, RefreshDigest},
     token,
 };
 
@@ -26,9 +26,11 @@ impl AuthServer {
         let form = token::form(request)?;
         let client_id = self.authenticate(request, &form).await?;
         let token = form.value("token").ok_or(OauthError::new("invalid_request", "token is missing"))?;
-        if Purpose::Access.fits(token) || Purpose::Refresh.fits(token) {
+        if let Some(RefreshDigest { family, .. }) = RefreshDigest::of(token) {
+            self.with_store(move |store| store.revoke_family(family, &client_id)).await?;
+        } else if Purpose::Access.fits(token) {
             let token = Digest::of(token);
-            self.with_store(move |store| store.revoke_token(token, &client_id)).await?;
+            self.with_store(move |store| store.revoke_access_token(token, &client_id)).await?;
         }
         Ok(answer::json(StatusCode::OK, &json!({})))
     }

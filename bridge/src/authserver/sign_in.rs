@@ -46,32 +46,47 @@ impl AuthServer {
         }
         let name = form.value("name").unwrap_or(OWNER).to_owned();
         let passphrase = Secret::new(form.value("passphrase").unwrap_or_default().to_owned());
-        let attempt = match self.guesses.try_begin().await {
+        // Before the wait, so that it is known whom the guess is for; nobody is told.
+        let user = self.with_store(move |store| store.user(&name)).await?;
+        let attempt = match self.guesses.try_begin(user.as_ref().map(|user| &*user.name)).await {
             Ok(attempt) => attempt,
             Err(wait) => {
                 let problem = "Too many wrong passphrases were tried.";
                 return self.passphrase_page(request, &next, Some(problem), Some(wait)).await;
             }
         };
-        let user = self.with_store(move |store| store.user(&name)).await?;
         let hash = user.as_ref().and_then(|user| user.passphrase_hash.clone());
-        let verified = spawn_blocking(move || passphrase::verify(&passphrase, hash.as_deref())).await;
-        let Some(user) = user.filter(|_| verified.unwrap_or(false)) else {
+        let proving =
+            spawn_blocking(move || if passphrase::verify(&passphrase, hash.as_deref()) { hash } else { None });
+        let session = match (user, proving.await.unwrap_or_default()) {
+            (Some(user), Some(proved)) => self.begin_session(request, &user.name, Some(proved), &next).await?,
+            _ => None,
+        };
+        let Some(response) = session else {
             attempt.failed();
             tracing::warn!("a sign-in at a browser failed");
             return self.passphrase_page(request, &next, Some("That is not right. Please try again."), None).await;
         };
         attempt.succeeded();
-        self.begin_session(request, &user.name, &next).await
+        Ok(response)
     }
 
-    /// Signs `user` in at the browser, under a new cookie, and sends it on.
-    async fn begin_session(&self, request: &Request<'_>, user: &str, next: &str) -> Result<Response<Bytes>, Failure> {
+    /// Signs `user` in at the browser, under a new cookie, and sends it on; `None` where they are gone, or
+    /// `proved` is not the hash of their passphrase any more.
+    async fn begin_session(
+        &self,
+        request: &Request<'_>,
+        user: &str,
+        proved: Option<String>,
+        next: &str,
+    ) -> Result<Option<Response<Bytes>>, Failure> {
         let (cookie, header) = self.cookie.fresh();
         let (digest, user, now) = (Digest::of(cookie.expose()), user.to_owned(), request.now);
-        self.with_store(move |store| store.add_session(digest, &user, now)).await?;
+        if !self.with_store(move |store| store.add_session(digest, &user, proved.as_deref(), now)).await? {
+            return Ok(None);
+        }
         let response = see_other(next).ok_or(Failure::NotFound)?;
-        Ok(with_cookie(response, Some(header)))
+        Ok(Some(with_cookie(response, Some(header))))
     }
 
     /// The page where whoever wants to go to `next` signs in first.
@@ -115,30 +130,25 @@ impl AuthServer {
         Ok(response)
     }
 
-    /// Waits for somebody at this machine, who sees the same code.
+    /// Waits for somebody at this machine, who sees the same code. Nothing is kept of it, so that no
+    /// stranger's browser makes another one wait in vain.
     async fn terminal_page(&self, request: &Request<'_>, next: &str) -> Result<Response<Bytes>, Failure> {
         let (cookie, header) = self.cookie_of(request);
-        let (browser, now) = (Digest::of(cookie.expose()), request.now);
-        let user = self.with_store(move |store| store.take_approval(browser, now)).await?;
-        if let Some(user) = user {
-            return self.begin_session(request, &user, next).await;
+        let (codes, now) = (self.approval_codes.of(Digest::of(cookie.expose()), request.now), request.now);
+        let code = codes[0].clone();
+        let user = self.with_store(move |store| store.take_approval(&codes, now)).await?;
+        if let Some(user) = user
+            && let Some(response) = self.begin_session(request, &user, None, next).await?
+        {
+            return Ok(response);
         }
-        let (code, is_new) = self
-            .with_store(move |store| {
-                if let Some(approval) = store.approval(browser, now)? {
-                    return Ok((approval.code, false));
-                }
-                let code = passphrase::short_code();
-                store.add_approval(browser, &code, now)?;
-                Ok((code, true))
-            })
-            .await?;
-        if is_new {
+        let is_untold = self.approval_codes.is_untold(&code);
+        let code = code.as_str();
+        if is_untold {
             tracing::info!("a browser wants to sign in; if it shows {code}, run: mcp-bridge approve {code}");
         }
         let command = format!("mcp-bridge approve {code}");
-        let html =
-            pages::Waiting { code: &code, command: &command, seconds: LOOK_AGAIN.as_secs(), server: self.name() };
+        let html = pages::Waiting { code, command: &command, seconds: LOOK_AGAIN.as_secs(), server: self.name() };
         Ok(with_cookie(page(StatusCode::OK, html.render()), header))
     }
 

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use base64::{Engine as _, prelude::BASE64_URL_SAFE_NO_PAD};
 use bytes::Bytes;
 use http::{Response, StatusCode, header::CONTENT_TYPE};
+use mcp_calculator::secret::Secret;
 use ring::digest;
 use serde_json::json;
 
@@ -13,7 +14,7 @@ use crate::{
         AuthServer, Request,
         answer::{self, OauthError, unless_post},
         form::Form,
-        opaque::{self, Digest, Purpose},
+        opaque::{self, Digest, Purpose, RefreshDigest},
         store::{CodeExchange, Issued, NotIssued, RefreshExchange},
     },
     scope::ScopeSet,
@@ -34,11 +35,11 @@ impl AuthServer {
     async fn issue(&self, request: &Request<'_>) -> Result<Response<Bytes>, OauthError> {
         let form = form(request)?;
         let client_id = self.authenticate(request, &form).await?;
-        let (access, refresh) = (opaque::new(Purpose::Access), opaque::new(Purpose::Refresh));
-        let hashes = (Digest::of(access.expose()), Digest::of(refresh.expose()));
-        let issued = match form.value("grant_type") {
-            Some("authorization_code") => self.exchange(request, &form, client_id, hashes).await?,
-            Some("refresh_token") => self.refresh(request, &form, client_id, hashes).await?,
+        let access = opaque::new(Purpose::Access);
+        let hash = Digest::of(access.expose());
+        let (issued, refresh) = match form.value("grant_type") {
+            Some("authorization_code") => self.exchange(request, &form, client_id, hash).await?,
+            Some("refresh_token") => self.refresh(request, &form, client_id, hash).await?,
             Some(_) => {
                 let text = "grant_type must be authorization_code or refresh_token";
                 return Err(OauthError::new("unsupported_grant_type", text));
@@ -62,8 +63,8 @@ impl AuthServer {
         request: &Request<'_>,
         form: &Form<'_>,
         client_id: String,
-        (access, refresh): (Digest, Digest),
-    ) -> Result<Issued, OauthError> {
+        access: Digest,
+    ) -> Result<(Issued, Secret<String>), OauthError> {
         let code = form.value("code").ok_or(MISSING)?;
         let verifier = form.value("code_verifier").ok_or(MISSING)?;
         if !is_verifier(verifier) {
@@ -77,6 +78,8 @@ impl AuthServer {
         let redirect_uri = form.value("redirect_uri").map(str::to_owned);
         let resource = form.value("resource").map(str::to_owned);
         let served = self.served();
+        let new = opaque::new(Purpose::Refresh);
+        let refresh = RefreshDigest::of(new.expose()).expect("it is one");
         let exchanged = self.with_store(move |store| {
             let exchange = CodeExchange {
                 code,
@@ -90,7 +93,7 @@ impl AuthServer {
             };
             store.exchange_code(exchange, now)
         });
-        exchanged.await?.map_err(refusal)
+        Ok((exchanged.await?.map_err(refusal)?, new))
     }
 
     async fn refresh(
@@ -98,19 +101,19 @@ impl AuthServer {
         request: &Request<'_>,
         form: &Form<'_>,
         client_id: String,
-        (access, refresh): (Digest, Digest),
-    ) -> Result<Issued, OauthError> {
+        access: Digest,
+    ) -> Result<(Issued, Secret<String>), OauthError> {
         let token = form.value("refresh_token").ok_or(MISSING)?;
-        if !Purpose::Refresh.fits(token) {
-            return Err(INVALID_GRANT);
-        }
+        let used = RefreshDigest::of(token).ok_or(INVALID_GRANT)?;
+        let new = opaque::successor(token);
+        let refresh = Digest::of(new.expose());
         let scopes = form.value("scope").map(|text| ScopeSet::from_peer(text.split_ascii_whitespace()));
-        let (token, now) = (Digest::of(token), request.now);
+        let now = request.now;
         let resource = form.value("resource").map(str::to_owned);
         let served = self.served();
         let refreshed = self.with_store(move |store| {
             let exchange = RefreshExchange {
-                token,
+                token: used,
                 client_id: &client_id,
                 scopes: scopes.as_ref(),
                 resource: resource.as_deref(),
@@ -120,7 +123,7 @@ impl AuthServer {
             };
             store.refresh(exchange, now)
         });
-        refreshed.await?.map_err(refusal)
+        Ok((refreshed.await?.map_err(refusal)?, new))
     }
 
     /// What tokens are issued for.

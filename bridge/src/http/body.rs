@@ -49,12 +49,12 @@ async fn whole<B: http_body::Body<Data = Bytes>>(mut body: Pin<&mut B>) -> Resul
     Ok(all.freeze())
 }
 
-/// Before `response` to a request that is refused: lets what nobody has read of its body go by, or says
-/// that the connection ends here.
+/// Before `response` to a request that is refused, or answered without its body: lets what nobody has read
+/// of that go by, or says that the connection ends here.
 pub(super) async fn end_unread<B: http_body::Body<Data = Bytes>>(
     head: &Parts,
     body: Option<B>,
-    refusal: &Refusal,
+    refusal: Option<&Refusal>,
     response: &mut Response<respond::Body>,
 ) {
     let is_over = match body {
@@ -62,7 +62,7 @@ pub(super) async fn end_unread<B: http_body::Body<Data = Bytes>>(
         Some(body) if head.headers.contains_key(EXPECT) => body.is_end_stream(),
         Some(body) => discard(body).await,
         // Somewhere in the middle of it nobody went on reading.
-        None => !matches!(refusal, Refusal::TooLarge { .. } | Refusal::TooSlow | Refusal::BrokenBody),
+        None => !matches!(refusal, Some(Refusal::TooLarge { .. } | Refusal::TooSlow | Refusal::BrokenBody)),
     };
     // HTTP/2 ends the stream alone, and has no such field.
     if !is_over && head.version <= Version::HTTP_11 {

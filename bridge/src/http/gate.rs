@@ -192,7 +192,7 @@ impl Gate {
                     Some(result) => answer(Answered::Served(result), Era::Modern, Accepts::of(&head.headers)),
                     None => respond::refused(&refusal, &self.challenges),
                 };
-                body::end_unread(&head, body, &refusal, &mut response).await;
+                body::end_unread(&head, body, Some(&refusal), &mut response).await;
                 response
             }
         };

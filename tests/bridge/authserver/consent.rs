@@ -3,6 +3,7 @@
 use super::world::{
     Browser, CALLBACK, Parameters, State, Tokens, account_form, answer_parameters, check_page, form, hidden,
 };
+use crate::common::http::Response;
 use serde_json::json;
 
 /// Attacks 3, 7 and 14.
@@ -52,6 +53,40 @@ fn nothing_ticked_is_asked_again_and_deny_is_told() {
     assert!(state.command(&["grants", "list"]).starts_with("None"));
 }
 
+/// A page that closes over this one between the two clicks of a double click has the second one.
+#[test]
+fn one_click_does_not_let_a_client_in_that_was_never_connected() {
+    let state = State::new();
+    let server = state.serve();
+    let client = server.client();
+    let mut browser = Browser::new(&server);
+    browser.sign_in();
+    let clicked = |browser: &mut Browser<'_>, page: &Response| {
+        let fields = Parameters::new(&[
+            ("form", &hidden(page, "form")),
+            ("request", &hidden(page, "request")),
+            ("decision", "allow"),
+            ("scope", "op:add"),
+        ]);
+        browser.post("/consent", &fields)
+    };
+    let page = browser.authorize(&server.request(&client)).expect(200, "the page that asks");
+    assert!(page.text().contains("name=\"begun\" value=\"yes\" required"), "{}", page.text());
+    let again = clicked(&mut browser, &page).expect(422, "nobody has said that they have begun it");
+    check_page(&again);
+    assert!(again.text().contains("role=\"alert\"") && again.header("Location").is_none(), "{}", again.text());
+    assert!(state.command(&["grants", "list"]).starts_with("None"));
+    // Something else is wrong: what was said need not be said again.
+    let nothing = browser.decide(&again, &[], "allow").expect(422, "nothing is ticked");
+    assert!(nothing.text().contains("name=\"begun\" value=\"yes\" checked"), "{}", nothing.text());
+    browser.decide(&nothing, &["op:add"], "allow").expect(303, "as it is meant");
+    let page = browser.authorize(&server.request(&client)).expect(200, "the page that asks");
+    assert!(!page.text().contains("name=\"begun\""), "{}", page.text());
+    clicked(&mut browser, &page).expect(303, "it is connected");
+    let other = browser.authorize(&server.request(&server.client())).expect(200, "the page that asks");
+    clicked(&mut browser, &other).expect(422, "another one is not");
+}
+
 /// Attack 4.
 #[test]
 fn forms_of_other_pages_browsers_and_requests_are_refused() {
@@ -61,7 +96,12 @@ fn forms_of_other_pages_browsers_and_requests_are_refused() {
     let mut browser = Browser::new(&server);
     browser.sign_in();
     let page = browser.authorize(&server.request(&client)).expect(200, "the page that asks");
-    let fields = Parameters::new(&[("request", &hidden(&page, "request")), ("decision", "allow"), ("scope", "op:add")]);
+    let fields = Parameters::new(&[
+        ("request", &hidden(&page, "request")),
+        ("decision", "allow"),
+        ("scope", "op:add"),
+        ("begun", "yes"),
+    ]);
     let with_form = fields.clone().and("form", &hidden(&page, "form"));
     // From another site, by any of the ways in which a browser says so.
     for (origin, site) in [

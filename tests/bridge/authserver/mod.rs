@@ -3,6 +3,7 @@
 
 mod account;
 mod authorize;
+mod bounds;
 #[cfg(target_os = "linux")]
 mod browser;
 mod clients;

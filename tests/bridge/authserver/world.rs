@@ -270,22 +270,29 @@ impl<'s> Browser<'s> {
 
     /// Sends the form of a sign-in page.
     pub(crate) fn submit_passphrase(&mut self, page: &Response, passphrase: &str) -> Response {
+        self.submit_passphrase_of("owner", page, passphrase)
+    }
+
+    pub(crate) fn submit_passphrase_of(&mut self, name: &str, page: &Response, passphrase: &str) -> Response {
         let fields = Parameters::new(&[
             ("form", &hidden(page, "form")),
             ("next", &hidden(page, "next")),
-            ("name", "owner"),
+            ("name", name),
             ("passphrase", passphrase),
         ]);
         self.post("/sign-in", &fields)
     }
 
-    /// Sends the form of a consent page.
+    /// Sends the form of a consent page, with the box that says that the user has begun it, if there is one.
     pub(crate) fn decide(&mut self, page: &Response, scopes: &[&str], decision: &str) -> Response {
         let mut fields = Parameters::new(&[
             ("form", &hidden(page, "form")),
             ("request", &hidden(page, "request")),
             ("decision", decision),
         ]);
+        if page.text().contains("name=\"begun\"") {
+            fields = fields.and("begun", "yes");
+        }
         for scope in scopes {
             fields = fields.and("scope", scope);
         }

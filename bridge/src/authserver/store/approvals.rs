@@ -1,80 +1,41 @@
-//! Browsers that wait to be signed in from a terminal.
+//! Codes of browsers that somebody at a terminal lets sign in.
 
 use std::time::{Duration, SystemTime};
 
-use rusqlite::{OptionalExtension as _, Row, params};
+use rusqlite::{OptionalExtension as _, params};
 
-use super::{Approval, Store, StoreError, length, seconds};
-use crate::authserver::opaque::Digest;
+use super::{Store, StoreError, length, seconds};
+use crate::authserver::approval_code::ApprovalCode;
 
-/// Who is at the terminal has this long.
+/// A browser looks every few seconds, so the one that was meant is there by then.
 pub(super) const LIFE: Duration = Duration::from_secs(5 * 60);
-/// Browsers that wait at once; the oldest makes room.
-const WAITING_MAX: i64 = 20;
 
 impl Store {
-    /// Lets `browser` wait under `code`.
-    pub(crate) fn add_approval(&self, browser: Digest, code: &str, now: SystemTime) -> Result<(), StoreError> {
+    /// Lets the browser that shows `code` sign in as `user`.
+    pub(crate) fn approve(&self, code: &ApprovalCode, user: &str, now: SystemTime) -> Result<(), StoreError> {
         self.change(|state| {
-            state.execute(
-                "INSERT OR REPLACE INTO approvals (browser, code, approved_for, created_at) VALUES (?, ?, NULL, ?)",
-                params![browser.as_bytes(), code, seconds(now)],
-            )?;
-            state.execute(
-                "DELETE FROM approvals WHERE browser NOT IN
-                     (SELECT browser FROM approvals ORDER BY created_at DESC LIMIT ?) AND browser <> ?",
-                params![WAITING_MAX, browser.as_bytes()],
-            )?;
-            Ok(())
+            let query = "INSERT OR REPLACE INTO approvals (code, user, created_at) VALUES (?, ?, ?)";
+            state.execute(query, params![code.as_str(), user, seconds(now)]).map(drop)
         })
     }
 
-    /// How `browser` waits.
-    pub(crate) fn approval(&self, browser: Digest, now: SystemTime) -> Result<Option<Approval>, StoreError> {
+    /// As whom the browser may sign in that has shown one of `codes`, once.
+    pub(crate) fn take_approval(
+        &self,
+        codes: &[ApprovalCode; 2],
+        now: SystemTime,
+    ) -> Result<Option<String>, StoreError> {
+        const APPROVED: &str = "approvals WHERE code IN (?1, ?2) AND created_at > ?3 AND created_at <= ?4";
         let now = seconds(now);
-        self.read(|state| {
-            let query =
-                "SELECT code, approved_for FROM approvals WHERE browser = ? AND created_at > ? AND created_at <= ?";
-            let values = params![browser.as_bytes(), now - length(LIFE), now];
-            state.prepare_cached(query)?.query_row(values, approval).optional()
-        })
-    }
-
-    /// Everybody who waits and is not approved yet, the newest first.
-    pub(crate) fn waiting_approvals(&self, now: SystemTime) -> Result<Vec<Approval>, StoreError> {
-        let now = seconds(now);
-        self.read(|state| {
-            let query = "SELECT code, approved_for FROM approvals
-                 WHERE approved_for IS NULL AND created_at > ? AND created_at <= ? ORDER BY created_at DESC";
-            state.prepare_cached(query)?.query_map([now - length(LIFE), now], approval)?.collect()
-        })
-    }
-
-    /// Lets whoever waits under `code` sign in as `user`; says whether somebody does.
-    pub(crate) fn approve(&self, code: &str, user: &str, now: SystemTime) -> Result<bool, StoreError> {
-        let now = seconds(now);
-        self.change(|state| {
-            let approved = state.execute(
-                "UPDATE approvals SET approved_for = ? WHERE code = ? AND created_at > ? AND created_at <= ?",
-                params![user, code, now - length(LIFE), now],
-            )?;
-            Ok(approved > 0)
-        })
-    }
-
-    /// As whom `browser` may sign in, once.
-    pub(crate) fn take_approval(&self, browser: Digest, now: SystemTime) -> Result<Option<String>, StoreError> {
+        let values = params![codes[0].as_str(), codes[1].as_str(), now - length(LIFE), now];
         // A page that waits asks often, and nearly always in vain.
-        if self.approval(browser, now)?.is_none_or(|approval| approval.approved_for.is_none()) {
+        let query = format!("SELECT 1 FROM {APPROVED}");
+        if !self.read(|state| state.prepare_cached(&query)?.exists(values))? {
             return Ok(None);
         }
         self.change(|state| {
-            let query = "DELETE FROM approvals WHERE browser = ? AND approved_for IS NOT NULL RETURNING approved_for";
-            state.query_row(query, [browser.as_bytes()], |row| row.get(0)).optional()
+            let query = format!("DELETE FROM {APPROVED} RETURNING user");
+            state.query_row(&query, values, |row| row.get(0)).optional()
         })
     }
-}
-
-fn approval(row: &Row<'_>) -> rusqlite::Result<Approval> {
-    Ok(Approval { code: row.get(0)?, approved_for: row.get(1)? })
 }

@@ -7,15 +7,21 @@ use subtle::ConstantTimeEq as _;
 
 use super::{
     ACCESS_LIFE, CODE_LIFE, CodeExchange, Issued, NotIssued, REFRESH_IDLE, ROTATION_GRACE, RefreshExchange, Store,
-    StoreError, length, parsed, seconds,
+    StoreError, grants, length, parsed, seconds,
 };
 use crate::{
-    authserver::{client::Client, opaque::Digest},
+    authserver::{
+        client::Client,
+        opaque::{Digest, RefreshDigest},
+    },
     scope::ScopeSet,
 };
 
 /// A client that did not get its answer asks again, and not more often than this.
 const SUCCESSORS_MAX: u32 = 5;
+/// Access tokens of one grant that are good at once; the oldest makes room. Far more than processes share
+/// one sign-in, and little enough that a client which refreshes all the time fills no disk.
+const ACCESS_TOKENS_MAX: i64 = 100;
 
 /// The grant that something belongs to.
 struct Owner {
@@ -79,7 +85,9 @@ impl Store {
             }
             state.execute("UPDATE codes SET used_at = ? WHERE hash = ?", params![now, exchange.code.as_bytes()])?;
             if grant.client.refreshes {
-                add_refresh_token(state, exchange.refresh, grant.id, None, now)?;
+                let RefreshDigest { family, token } = exchange.refresh;
+                state.execute("UPDATE grants SET family = ? WHERE id = ?", params![family.as_bytes(), grant.id])?;
+                add_refresh_token(state, token, grant.id, None, now)?;
             }
             let scopes = grant.scopes.clone();
             issue(state, exchange.access, &grant, scopes, now).map(Ok)
@@ -87,6 +95,13 @@ impl Store {
     }
 
     /// Exchanges a refresh token for new tokens (RFC 6749 §6), and rotates it (RFC 9700 §4.14.2).
+    ///
+    /// The first use of a successor ends its predecessor and all other successors of that: one of two
+    /// who have them is a thief, whoever comes first. Of two processes of a client that each keep a
+    /// successor of their own the second ends the grant; a client has to share one, as ours does.
+    ///
+    /// What has ended is not kept. It is known by its family, so a grant has few refresh tokens, and
+    /// however often it is refreshed, nobody can make the use of an old one go unnoticed.
     pub(crate) fn refresh(
         &self,
         exchange: RefreshExchange<'_>,
@@ -95,25 +110,27 @@ impl Store {
         let now = seconds(now);
         self.change(|state| {
             let query = format!(
-                "SELECT {OWNER}, refresh_tokens.created_at, used_at, is_dead, successors, predecessor
+                "SELECT {OWNER}, refresh_tokens.created_at, used_at, successors, predecessor
                  FROM refresh_tokens JOIN grants ON grants.id = refresh_tokens.grant_id WHERE hash = ?"
             );
             let read = |row: &Row<'_>| {
                 let created_at: i64 = row.get(OWNER_LEN)?;
                 let used_at: Option<i64> = row.get(OWNER_LEN + 1)?;
-                let (is_dead, successors): (bool, u32) = (row.get(OWNER_LEN + 2)?, row.get(OWNER_LEN + 3)?);
-                let predecessor: Option<Vec<u8>> = row.get(OWNER_LEN + 4)?;
-                Ok((owner(row)?, created_at, used_at, is_dead, successors, predecessor))
+                let successors: u32 = row.get(OWNER_LEN + 2)?;
+                let predecessor: Option<Vec<u8>> = row.get(OWNER_LEN + 3)?;
+                Ok((owner(row)?, created_at, used_at, successors, predecessor))
             };
-            let found = state.query_row(&query, [exchange.token.as_bytes()], read).optional()?;
-            let Some((grant, created_at, used_at, is_dead, successors, predecessor)) = found else {
-                return Ok(Err(NotIssued::Invalid));
+            let RefreshDigest { family, token } = exchange.token;
+            let found = state.query_row(&query, [token.as_bytes()], read).optional()?;
+            let Some((grant, created_at, used_at, successors, predecessor)) = found else {
+                let was_good = grants::revoke_family(state, family, exchange.client_id)?;
+                return Ok(Err(if was_good { NotIssued::Replayed } else { NotIssued::Invalid }));
             };
             if exchange.client_id != grant.client_id {
                 return Ok(Err(NotIssued::Invalid));
             }
             let is_over = used_at.is_some_and(|used| now >= used + length(ROTATION_GRACE));
-            if is_dead || is_over || successors >= SUCCESSORS_MAX {
+            if is_over || successors >= SUCCESSORS_MAX {
                 revoke(state, grant.id)?;
                 return Ok(Err(NotIssued::Replayed));
             }
@@ -141,12 +158,13 @@ impl Store {
             };
             state.execute(
                 "UPDATE refresh_tokens SET used_at = coalesce(used_at, ?), successors = successors + 1 WHERE hash = ?",
-                params![now, exchange.token.as_bytes()],
+                params![now, token.as_bytes()],
             )?;
-            if let Some(predecessor) = predecessor {
-                state.execute("UPDATE refresh_tokens SET is_dead = 1 WHERE hash = ?", [predecessor])?;
-            }
-            add_refresh_token(state, exchange.refresh, grant.id, Some(exchange.token), now)?;
+            state.execute(
+                "DELETE FROM refresh_tokens WHERE grant_id = ?1 AND hash <> ?2 AND (hash = ?3 OR predecessor = ?3)",
+                params![grant.id, token.as_bytes(), predecessor],
+            )?;
+            add_refresh_token(state, exchange.refresh, grant.id, Some(token), now)?;
             issue(state, exchange.access, &grant, scopes, now).map(Ok)
         })
     }
@@ -188,6 +206,11 @@ fn issue(state: &Connection, token: Digest, grant: &Owner, scopes: ScopeSet, now
     state.execute(
         "INSERT INTO access_tokens (hash, grant_id, scopes, expires_at) VALUES (?, ?, ?, ?)",
         params![token.as_bytes(), grant.id, scopes.to_string(), expires_at],
+    )?;
+    state.execute(
+        "DELETE FROM access_tokens WHERE grant_id = ?1 AND hash <> ?2 AND hash NOT IN
+             (SELECT hash FROM access_tokens WHERE grant_id = ?1 AND hash <> ?2 ORDER BY expires_at DESC LIMIT ?3)",
+        params![grant.id, token.as_bytes(), ACCESS_TOKENS_MAX - 1],
     )?;
     let expires_in = std::time::Duration::from_secs(u64::try_from(expires_at - now).unwrap_or_default());
     Ok(Issued { scopes, expires_in, refreshes: grant.client.refreshes })

@@ -2,7 +2,7 @@
 
 use std::time::SystemTime;
 
-use rusqlite::{OptionalExtension as _, Row, params};
+use rusqlite::{Connection, Row, params};
 
 use super::{GRANT_LIFE, Grant, NewGrant, Store, StoreError, length, parsed, seconds, sessions, time};
 use crate::authserver::opaque::Digest;
@@ -68,6 +68,14 @@ impl Store {
         })
     }
 
+    /// Whether `user` has let that client in.
+    pub(crate) fn is_connected(&self, user: &str, client_id: &str, now: SystemTime) -> Result<bool, StoreError> {
+        self.read(|state| {
+            let query = "SELECT 1 FROM grants WHERE user = ? AND client_id = ? AND expires_at > ?";
+            state.prepare_cached(query)?.exists(params![user, client_id, seconds(now)])
+        })
+    }
+
     /// Takes a grant back, of `user` alone if one is named; says whether there was one.
     pub(crate) fn revoke_grant(&self, id: i64, user: Option<&str>) -> Result<bool, StoreError> {
         self.change(|state| {
@@ -84,24 +92,25 @@ impl Store {
         })
     }
 
-    /// Takes back what `token` is, if it is of the client: an access token alone, a refresh token with
-    /// its grant (RFC 7009 §2.1).
-    pub(crate) fn revoke_token(&self, token: Digest, client_id: &str) -> Result<(), StoreError> {
+    /// Takes back an access token, if it is of the client (RFC 7009 §2.1).
+    pub(crate) fn revoke_access_token(&self, token: Digest, client_id: &str) -> Result<(), StoreError> {
         self.change(|state| {
-            let of_client = "grant_id IN (SELECT id FROM grants WHERE client_id = ?2)";
-            state.execute(
-                &format!("DELETE FROM access_tokens WHERE hash = ?1 AND {of_client}"),
-                params![token.as_bytes(), client_id],
-            )?;
-            let query = format!("SELECT grant_id FROM refresh_tokens WHERE hash = ?1 AND {of_client}");
-            let values = params![token.as_bytes(), client_id];
-            let found: Option<i64> = state.query_row(&query, values, |row| row.get(0)).optional()?;
-            if let Some(id) = found {
-                state.execute("DELETE FROM grants WHERE id = ?", [id])?;
-            }
-            Ok(())
+            let query = "DELETE FROM access_tokens
+                 WHERE hash = ?1 AND grant_id IN (SELECT id FROM grants WHERE client_id = ?2)";
+            state.execute(query, params![token.as_bytes(), client_id]).map(drop)
         })
     }
+
+    /// Takes back the grant that refresh tokens of `family` are of, if it is one of the client; says
+    /// whether there was one.
+    pub(crate) fn revoke_family(&self, family: Digest, client_id: &str) -> Result<bool, StoreError> {
+        self.change(|state| revoke_family(state, family, client_id))
+    }
+}
+
+pub(super) fn revoke_family(state: &Connection, family: Digest, client_id: &str) -> rusqlite::Result<bool> {
+    let query = "DELETE FROM grants WHERE family = ? AND client_id = ?";
+    Ok(state.execute(query, params![family.as_bytes(), client_id])? > 0)
 }
 
 fn grant(row: &Row<'_>) -> rusqlite::Result<Grant> {

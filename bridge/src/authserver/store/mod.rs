@@ -27,7 +27,10 @@ use rusqlite::{Connection, Transaction, TransactionBehavior};
 use self::access::Readers;
 pub use self::error::StoreError;
 use crate::{
-    authserver::{client::Client, opaque::Digest},
+    authserver::{
+        client::Client,
+        opaque::{Digest, RefreshDigest},
+    },
     scope::ScopeSet,
 };
 
@@ -219,14 +222,14 @@ pub(crate) struct CodeExchange<'a> {
     pub(crate) served: &'a [String],
     /// Hashes of what is issued if all is well.
     pub(crate) access: Digest,
-    /// Kept only if the client of the grant refreshes.
-    pub(crate) refresh: Digest,
+    /// Kept only if the client of the grant refreshes; of a new family.
+    pub(crate) refresh: RefreshDigest,
 }
 
 /// What a client shows at the token endpoint with a refresh token.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct RefreshExchange<'a> {
-    pub(crate) token: Digest,
+    pub(crate) token: RefreshDigest,
     pub(crate) client_id: &'a str,
     /// A narrowing, if one was sent. It is for the new access token alone.
     pub(crate) scopes: Option<&'a ScopeSet>,
@@ -234,6 +237,7 @@ pub(crate) struct RefreshExchange<'a> {
     /// As for a code.
     pub(crate) served: &'a [String],
     pub(crate) access: Digest,
+    /// Of the same family.
     pub(crate) refresh: Digest,
 }
 
@@ -268,15 +272,6 @@ pub(crate) struct Access {
     pub(crate) client_id: String,
     pub(crate) scopes: ScopeSet,
     pub(crate) expires_at: SystemTime,
-}
-
-/// A request of a browser to be signed in, which the owner answers in a terminal.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Approval {
-    /// What page and terminal show, like `WXYZ-1234`.
-    pub(crate) code: String,
-    /// The user who is signed in with it, once it is approved.
-    pub(crate) approved_for: Option<String>,
 }
 
 /// A client as its owner sees it.

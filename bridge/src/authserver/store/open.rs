@@ -16,7 +16,7 @@ const FILE: &str = "authserver.db";
 pub(super) const PATIENCE: Duration = Duration::from_secs(2);
 
 /// Each brings the layout from its own number to the next.
-const MIGRATIONS: [&str; 1] = [include_str!("schema.sql")];
+const MIGRATIONS: [&str; 2] = [include_str!("schema.sql"), include_str!("layout_2.sql")];
 
 /// The layout that this version knows.
 fn known() -> u32 {

@@ -21,20 +21,29 @@ const COLUMNS: &str = "sessions.id, sessions.created_at, last_seen_at,
     users.name, passphrase_hash, scopes, is_owner, users.created_at";
 
 impl Store {
-    /// Signs `user` in at the browser with `cookie`.
-    pub(crate) fn add_session(&self, cookie: Digest, user: &str, now: SystemTime) -> Result<(), StoreError> {
+    /// Signs `user` in at the browser with `cookie`; says whether that could still be done. Where `proved`
+    /// is a hash that they knew the passphrase of, it has to be theirs at this moment: another passphrase
+    /// signs out whoever knew the one before, and also who is just signing in with it.
+    pub(crate) fn add_session(
+        &self,
+        cookie: Digest,
+        user: &str,
+        proved: Option<&str>,
+        now: SystemTime,
+    ) -> Result<bool, StoreError> {
         let now = seconds(now);
         self.change(|state| {
-            state.execute(
-                "INSERT INTO sessions (cookie, user, created_at, last_seen_at) VALUES (?, ?, ?, ?)",
-                params![cookie.as_bytes(), user, now, now],
+            let added = state.execute(
+                "INSERT INTO sessions (cookie, user, created_at, last_seen_at)
+                 SELECT ?1, name, ?2, ?2 FROM users WHERE name = ?3 AND (?4 IS NULL OR passphrase_hash = ?4)",
+                params![cookie.as_bytes(), now, user, proved],
             )?;
             state.execute(
                 "DELETE FROM sessions WHERE user = ?1 AND id NOT IN
                      (SELECT id FROM sessions WHERE user = ?1 ORDER BY last_seen_at DESC, id DESC LIMIT ?2)",
                 params![user, SESSIONS_MAX],
             )?;
-            Ok(())
+            Ok(added > 0)
         })
     }
 

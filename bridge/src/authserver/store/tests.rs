@@ -4,6 +4,7 @@ use std::{fs, sync::LazyLock, thread};
 
 use super::*;
 use crate::authserver::{
+    approval_code::{ApprovalCode, ApprovalCodes},
     client::Authentication,
     opaque::{self, Purpose},
 };
@@ -25,6 +26,10 @@ fn at(seconds: u64) -> SystemTime {
 
 fn digest(purpose: Purpose) -> Digest {
     Digest::of(opaque::new(purpose).expose())
+}
+
+fn first_refresh_token() -> RefreshDigest {
+    RefreshDigest::of(opaque::new(Purpose::Refresh).expose()).expect("it is one")
 }
 
 fn scopes(text: &str) -> ScopeSet {
@@ -59,7 +64,7 @@ impl World {
         let store = Store::open(&folder.path().join("state")).expect("a store");
         store.add_user("owner", Some("hash"), None, true, at(0)).expect("added");
         let cookie = digest(Purpose::Session);
-        store.add_session(cookie, "owner", at(0)).expect("added");
+        store.add_session(cookie, "owner", None, at(0)).expect("added");
         let session = store.session(cookie, at(0)).expect("readable").expect("signed in").id;
         Self { folder, store, session }
     }
@@ -77,7 +82,7 @@ impl World {
         code
     }
 
-    fn exchange(&self, code: Digest, now: SystemTime) -> Result<(Digest, Digest), NotIssued> {
+    fn exchange(&self, code: Digest, now: SystemTime) -> Result<(Digest, RefreshDigest), NotIssued> {
         self.exchange_as(code, now, |_| {})
     }
 
@@ -86,8 +91,8 @@ impl World {
         code: Digest,
         now: SystemTime,
         change: impl FnOnce(&mut CodeExchange<'_>),
-    ) -> Result<(Digest, Digest), NotIssued> {
-        let (access, refresh) = (digest(Purpose::Access), digest(Purpose::Refresh));
+    ) -> Result<(Digest, RefreshDigest), NotIssued> {
+        let (access, refresh) = (digest(Purpose::Access), first_refresh_token());
         let mut exchange = CodeExchange {
             code,
             client_id: "a",
@@ -102,21 +107,27 @@ impl World {
         self.store.exchange_code(exchange, now).expect("written").map(|_| (access, refresh))
     }
 
-    fn refresh(&self, token: Digest, now: SystemTime) -> Result<(Digest, Digest), NotIssued> {
+    fn refresh(&self, token: RefreshDigest, now: SystemTime) -> Result<(Digest, RefreshDigest), NotIssued> {
         self.refresh_as(token, now, |_| {}).map(|(access, refresh, _)| (access, refresh))
     }
 
     fn refresh_as<'a>(
         &self,
-        token: Digest,
+        token: RefreshDigest,
         now: SystemTime,
         change: impl FnOnce(&mut RefreshExchange<'a>),
-    ) -> Result<(Digest, Digest, Issued), NotIssued> {
+    ) -> Result<(Digest, RefreshDigest, Issued), NotIssued> {
         let (access, refresh) = (digest(Purpose::Access), digest(Purpose::Refresh));
         let mut exchange =
             RefreshExchange { token, client_id: "a", scopes: None, resource: None, served: &SERVED, access, refresh };
         change(&mut exchange);
-        self.store.refresh(exchange, now).expect("written").map(|issued| (access, refresh, issued))
+        let next = RefreshDigest { token: refresh, ..token };
+        self.store.refresh(exchange, now).expect("written").map(|issued| (access, next, issued))
+    }
+
+    fn count(&self, table: &str) -> i64 {
+        let query = format!("SELECT count(*) FROM {table}");
+        self.store.read(|state| state.query_row(&query, [], |row| row.get(0))).expect("readable")
     }
 
     fn is_good(&self, access: Digest, now: SystemTime) -> bool {
@@ -189,15 +200,61 @@ fn of_many_exchanges_of_one_code_one_gets_tokens() {
 fn a_refresh_token_rotates_and_its_predecessor_dies_with_the_use_of_its_successor() {
     let world = World::new();
     let (_, first) = world.exchange(world.code(at(0)), at(0)).expect("good");
-    let (_, second) = world.refresh(first, at(100)).expect("good");
     // The answer was lost: asked again within a minute.
-    let (_, twin) = world.refresh(first, at(159)).expect("its successor was not used");
-    let (access, third) = world.refresh(second, at(160)).expect("good");
-    assert!(world.is_good(access, at(160)));
-    world.refresh(twin, at(161)).expect("the twin is as good");
-    assert_eq!(world.refresh(first, at(161)), Err(NotIssued::Replayed), "its successor was used");
-    assert!(!world.is_good(access, at(161)), "everything of that grant is void");
-    assert_eq!(world.refresh(third, at(161)), Err(NotIssued::Invalid));
+    world.refresh(first, at(100)).expect("good");
+    let (_, second) = world.refresh(first, at(159)).expect("its successor was not used");
+    let (access, third) = world.refresh(second, at(160)).expect("the client goes on with what it got");
+    let (access_later, _) = world.refresh(third, at(2000)).expect("and on");
+    assert!(world.is_good(access, at(161)) && world.is_good(access_later, at(2000)));
+    assert_eq!(world.refresh(first, at(2000)), Err(NotIssued::Replayed), "its successor was used");
+    assert!(!world.is_good(access_later, at(2000)), "everything of that grant is void");
+    assert_eq!(world.refresh(third, at(2000)), Err(NotIssued::Invalid));
+}
+
+/// A thief who is quick has a chain of their own within the minute of grace. Whichever of the two is used
+/// first, and however often before the other one: with the other one both end.
+#[test]
+fn a_refresh_token_that_a_thief_has_used_within_its_grace_ends_the_grant_when_both_go_on() {
+    for (thief_is_first, rotations) in [(true, 1), (false, 1), (true, 300)] {
+        let world = World::new();
+        let (_, first) = world.exchange(world.code(at(0)), at(0)).expect("good");
+        let (_, clients) = world.refresh(first, at(100)).expect("good");
+        let (_, thiefs) = world.refresh(first, at(101)).expect("within the grace");
+        let (mut one, other) = if thief_is_first { (thiefs, clients) } else { (clients, thiefs) };
+        let mut last = None;
+        for _ in 0..rotations {
+            let (access, next) = world.refresh(one, at(102)).expect("the first of the two");
+            (one, last) = (next, Some(access));
+        }
+        let last = last.expect("at least once");
+        assert!(world.is_good(last, at(103)));
+        assert_eq!(
+            world.refresh_as(other, at(103), |exchange| exchange.client_id = "b").map(drop),
+            Err(NotIssued::Invalid)
+        );
+        assert!(world.is_good(last, at(103)), "another client's word ends nothing");
+        assert_eq!(world.refresh(other, at(103)), Err(NotIssued::Replayed), "{thief_is_first} {rotations}");
+        assert!(!world.is_good(last, at(103)));
+        assert_eq!(world.refresh(one, at(103)), Err(NotIssued::Invalid));
+    }
+}
+
+#[test]
+fn a_client_that_refreshes_all_the_time_fills_no_disk() {
+    let world = World::new();
+    let (_, first) = world.exchange(world.code(at(0)), at(0)).expect("good");
+    let (mut token, mut last) = (first, None);
+    for _ in 0..150 {
+        // Each answer is lost as often as that may be.
+        for _ in 0..4 {
+            world.refresh(token, at(1)).expect("good");
+        }
+        let (access, next) = world.refresh(token, at(1)).expect("good");
+        (token, last) = (next, Some(access));
+        assert!(world.count("refresh_tokens") <= 10 && world.count("access_tokens") <= 100);
+    }
+    assert!(world.is_good(last.expect("issued"), at(2)), "the newest is not the one that makes room");
+    assert_eq!(world.refresh(first, at(2)), Err(NotIssued::Replayed), "and an old one is recognised");
 }
 
 #[test]
@@ -311,14 +368,14 @@ fn a_revocation_by_another_process_holds_from_the_next_look() {
 fn clients_revoke_their_own_tokens_only() {
     let world = World::new();
     let (access, refresh) = world.exchange(world.code(at(0)), at(0)).expect("good");
-    for token in [access, refresh, digest(Purpose::Refresh)] {
-        world.store.revoke_token(token, "b").expect("written");
-    }
+    world.store.revoke_access_token(access, "b").expect("written");
+    assert!(!world.store.revoke_family(refresh.family, "b").expect("written"));
+    assert!(!world.store.revoke_family(first_refresh_token().family, "a").expect("written"));
     assert!(world.is_good(access, at(1)));
-    world.store.revoke_token(access, "a").expect("written");
+    world.store.revoke_access_token(access, "a").expect("written");
     assert!(!world.is_good(access, at(1)));
     let (access, next) = world.refresh(refresh, at(1)).expect("the grant is there");
-    world.store.revoke_token(next, "a").expect("written");
+    assert!(world.store.revoke_family(next.family, "a").expect("written"));
     assert!(!world.is_good(access, at(1)) && world.store.grants(None, at(1)).expect("readable").is_empty());
 }
 
@@ -328,7 +385,7 @@ fn who_is_removed_takes_everything_along() {
     world.store.add_user("eve", Some("hash"), Some(&scopes("op:add")), false, at(0)).expect("added");
     assert!(matches!(world.store.add_user("eve", None, None, false, at(0)), Err(StoreError::Exists)));
     let cookie = digest(Purpose::Session);
-    world.store.add_session(cookie, "eve", at(0)).expect("added");
+    world.store.add_session(cookie, "eve", None, at(0)).expect("added");
     let found = world.store.session(cookie, at(0)).expect("readable").expect("signed in");
     assert_eq!(found.user.scopes, Some(scopes("op:add")));
     assert!(world.store.remove_user("eve").expect("written"));
@@ -345,13 +402,13 @@ fn browsers_stay_signed_in_for_so_long() {
     const HOUR: u64 = 60 * 60;
     let world = World::new();
     let cookie = digest(Purpose::Session);
-    world.store.add_session(cookie, "owner", at(0)).expect("added");
+    world.store.add_session(cookie, "owner", None, at(0)).expect("added");
     let is_in = |now| world.store.session(cookie, now).expect("readable").is_some();
     for hours in 1..16 {
         assert!(is_in(at(hours * 11 * HOUR)));
     }
     assert!(!is_in(at(168 * HOUR)), "a week in all");
-    world.store.add_session(digest(Purpose::Session), "owner", at(0)).expect("added");
+    world.store.add_session(digest(Purpose::Session), "owner", None, at(0)).expect("added");
     assert!(!is_in(at((15 * 11 + 12) * HOUR)), "twelve hours unused");
 }
 
@@ -360,28 +417,57 @@ fn a_new_passphrase_signs_other_browsers_out_and_leaves_grants() {
     let world = World::new();
     let (access, _) = world.exchange(world.code(at(0)), at(0)).expect("good");
     let other = digest(Purpose::Session);
-    world.store.add_session(other, "owner", at(0)).expect("added");
-    assert!(world.store.set_passphrase("owner", "new", Some(world.session)).expect("written"));
-    assert!(!world.store.set_passphrase("nobody", "new", None).expect("written"));
+    world.store.add_session(other, "owner", None, at(0)).expect("added");
+    assert!(world.store.change_passphrase("owner", "hash", "new", world.session).expect("written"));
+    assert!(!world.store.set_passphrase("nobody", "new").expect("written"));
     assert_eq!(world.store.session(other, at(0)).expect("readable"), None);
     assert_eq!(world.store.sessions("owner", at(0)).expect("readable").len(), 1);
     assert!(world.is_good(access, at(1)));
 }
 
+/// Whoever resets a passphrase wants those out who know the old one, also when they are just coming in.
 #[test]
-fn a_browser_is_approved_once_by_its_code() {
+fn nobody_comes_in_by_a_passphrase_that_was_replaced_meanwhile() {
     let world = World::new();
-    let browser = digest(Purpose::Session);
-    world.store.add_approval(browser, "WXYZ-2345", at(0)).expect("kept");
-    assert_eq!(world.store.take_approval(browser, at(1)).expect("readable"), None);
-    assert!(!world.store.approve("WXYZ-2346", "owner", at(1)).expect("written"));
-    assert!(!world.store.approve("WXYZ-2345", "owner", at(300)).expect("written"), "too late");
-    assert_eq!(world.store.waiting_approvals(at(1)).expect("readable").len(), 1);
-    assert!(world.store.approve("WXYZ-2345", "owner", at(1)).expect("written"));
-    assert!(world.store.waiting_approvals(at(1)).expect("readable").is_empty());
-    assert_eq!(world.store.take_approval(digest(Purpose::Session), at(2)).expect("readable"), None);
-    assert_eq!(world.store.take_approval(browser, at(2)).expect("readable").as_deref(), Some("owner"));
-    assert_eq!(world.store.take_approval(browser, at(2)).expect("readable"), None);
+    let user = world.store.user("owner").expect("readable").expect("there");
+    let proved = user.passphrase_hash.as_deref();
+    // While the old one is compared.
+    assert!(world.store.set_passphrase("owner", "new").expect("written"));
+    let cookie = digest(Purpose::Session);
+    assert!(!world.store.add_session(cookie, "owner", proved, at(0)).expect("written"));
+    assert_eq!(world.store.session(cookie, at(0)).expect("readable"), None);
+    assert!(!world.store.change_passphrase("owner", "hash", "thiefs", world.session).expect("written"));
+    let user = world.store.user("owner").expect("readable").expect("there");
+    assert_eq!(user.passphrase_hash.as_deref(), Some("new"));
+    assert!(world.store.add_session(cookie, "owner", Some("new"), at(0)).expect("written"));
+    assert!(!world.store.add_session(digest(Purpose::Session), "nobody", None, at(0)).expect("written"));
+}
+
+#[test]
+fn a_browser_is_approved_once_by_the_code_that_it_shows() {
+    let world = World::new();
+    let codes = ApprovalCodes::new();
+    let (browser, other) = (digest(Purpose::Session), digest(Purpose::Session));
+    let take = |browser, now| world.store.take_approval(&codes.of(browser, now), now).expect("readable");
+    let approve = |code: &ApprovalCode, now| world.store.approve(code, "owner", now).expect("written");
+    let [shown, _] = codes.of(browser, at(0));
+    assert_eq!(take(browser, at(0)), None);
+    approve(&shown, at(1));
+    assert_eq!(take(other, at(2)), None);
+    assert_eq!(take(browser, at(0)), None, "a clock was set back");
+    assert_eq!(take(browser, at(2)).as_deref(), Some("owner"));
+    assert_eq!(take(browser, at(2)), None, "once");
+    // The page shows another one before this one is typed.
+    let [next, before] = codes.of(browser, at(300));
+    assert!(before == shown && next != shown);
+    approve(&shown, at(590));
+    assert_eq!(take(browser, at(599)).as_deref(), Some("owner"));
+    approve(&shown, at(599));
+    assert_eq!(take(browser, at(600)), None, "too late");
+    let [shown, _] = codes.of(browser, at(600));
+    approve(&shown, at(600));
+    assert_eq!(take(browser, at(900)), None, "nobody came");
+    assert_eq!(world.store.take_approval(&[shown.clone(), shown], at(900)).expect("readable"), None);
 }
 
 #[test]
@@ -390,23 +476,19 @@ fn strangers_fill_only_so_much() {
     for number in 0..150 {
         world.store.add_client(&client(&format!("c{number}")), at(number)).expect("kept");
         world.store.add_request(digest(Purpose::Request), world.session, &asked("a"), at(number)).expect("kept");
-        world.store.add_approval(digest(Purpose::Session), &format!("code {number}"), at(number)).expect("kept");
     }
-    let count = |table: &str| -> i64 {
-        let query = format!("SELECT count(*) FROM {table}");
-        world.store.read(|state| state.query_row(&query, [], |row| row.get(0))).expect("readable")
-    };
-    assert_eq!(count("requests"), 20);
+    assert_eq!(world.count("requests"), 20);
     for number in 0..150 {
-        world.store.add_session(digest(Purpose::Session), "owner", at(number)).expect("kept");
+        world.store.add_session(digest(Purpose::Session), "owner", None, at(number)).expect("kept");
     }
     let clients = world.store.clients().expect("readable");
     assert_eq!((clients.len(), clients[0].client.id.as_str()), (100, "c149"));
     assert_eq!(world.store.client("c49", at(150)).expect("readable"), None);
     assert_eq!(world.store.sessions("owner", at(150)).expect("readable").len(), 50);
-    assert_eq!(world.store.waiting_approvals(at(150)).expect("readable").len(), 20);
+    let [code, _] = ApprovalCodes::new().of(digest(Purpose::Session), at(150));
+    world.store.approve(&code, "owner", at(150)).expect("kept");
     world.store.tidy(at(150 + 24 * 60 * 60)).expect("tidied");
-    let left = ["clients", "requests", "sessions", "approvals"].map(count);
+    let left = ["clients", "requests", "sessions", "approvals"].map(|table| world.count(table));
     assert_eq!(left, [0; 4]);
 }
 
@@ -441,8 +523,9 @@ fn tidying_keeps_what_still_works() {
 fn nothing_in_the_files_is_a_secret() {
     let world = World::new();
     let secrets = [Purpose::Access, Purpose::Refresh, Purpose::Code, Purpose::Session].map(opaque::new);
-    let [access, refresh, code, cookie] = [0, 1, 2, 3].map(|index: usize| Digest::of(secrets[index].expose()));
-    world.store.add_session(cookie, "owner", at(0)).expect("added");
+    let [access, code, cookie] = [0, 2, 3].map(|index: usize| Digest::of(secrets[index].expose()));
+    let refresh = RefreshDigest::of(secrets[1].expose()).expect("it is one");
+    world.store.add_session(cookie, "owner", None, at(0)).expect("added");
     let (id, request) = (digest(Purpose::Request), asked("a"));
     world.store.add_request(id, world.session, &request, at(0)).expect("kept");
     let new = NewGrant { user: "owner", request: &request, scopes: &request.scopes };
@@ -511,7 +594,38 @@ fn garbage_and_newer_files_are_left_alone() {
     fs::write(&path, &good).expect("written");
     Connection::open(&path).expect("opened").pragma_update(None, "user_version", 99).expect("set");
     let error = Store::open(&state).err().expect("too new");
-    assert!(matches!(error, StoreError::Newer { found: 99, known: 1, .. }), "{error}");
+    assert!(matches!(error, StoreError::Newer { found: 99, known: 2, .. }), "{error}");
+}
+
+#[test]
+fn the_layout_of_before_is_brought_up_to_date() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let state = folder.path().join("state");
+    drop(Store::open(&state).expect("made"));
+    let path = state.join("authserver.db");
+    for suffix in ["-wal", "-shm"] {
+        let _ = fs::remove_file(state.join(format!("authserver.db{suffix}")));
+    }
+    // So it keeps its rights.
+    fs::write(&path, "").expect("written");
+    let before = Connection::open(&path).expect("opened");
+    before.execute_batch(include_str!("schema.sql")).expect("made");
+    let client = serde_json::to_string(&client("a")).expect("text is JSON");
+    before
+        .execute_batch(&format!(
+            "INSERT INTO users VALUES ('owner', 'hash', NULL, 1, 0);
+             INSERT INTO grants VALUES (1, 'owner', 'a', '{client}', 'https://c.example/cb', '{RESOURCE}', 'op:add',
+                 1800000000, NULL, 1800001000);
+             INSERT INTO refresh_tokens (hash, grant_id, created_at) VALUES (x'00', 1, 1800000000);
+             INSERT INTO approvals VALUES (x'00', 'WXYZ-2345', NULL, 1800000000);
+             PRAGMA user_version = 1;"
+        ))
+        .expect("filled");
+    drop(before);
+    let store = Store::open(&state).expect("brought up to date");
+    let grants = store.grants(Some("owner"), at(0)).expect("readable");
+    assert_eq!((grants.len(), grants[0].client.id.as_str()), (1, "a"));
+    store.tidy(at(0)).expect("as any other");
 }
 
 #[cfg(unix)]

@@ -47,13 +47,24 @@ impl Store {
         if added == 0 { Err(StoreError::Exists) } else { Ok(()) }
     }
 
-    /// Gives a user another passphrase, and signs their browsers out, but for the session `keep`. Grants
-    /// stay. Says whether there is such a user.
-    pub(crate) fn set_passphrase(&self, name: &str, hash: &str, keep: Option<i64>) -> Result<bool, StoreError> {
+    /// Gives a user another passphrase, and signs all their browsers out. Grants stay. Says whether there
+    /// is such a user.
+    pub(crate) fn set_passphrase(&self, name: &str, hash: &str) -> Result<bool, StoreError> {
+        self.change(|state| set_passphrase(state, name, hash, None))
+    }
+
+    /// The same for who knew the passphrase of the hash `proved`, and stays signed in by the session
+    /// `keep`; says whether it was still theirs, else nothing is changed.
+    pub(crate) fn change_passphrase(
+        &self,
+        name: &str,
+        proved: &str,
+        hash: &str,
+        keep: i64,
+    ) -> Result<bool, StoreError> {
         self.change(|state| {
-            let known = state.execute("UPDATE users SET passphrase_hash = ? WHERE name = ?", [hash, name])?;
-            state.execute("DELETE FROM sessions WHERE user = ? AND id IS NOT ?", params![name, keep])?;
-            Ok(known > 0)
+            let query = "SELECT 1 FROM users WHERE name = ? AND passphrase_hash = ?";
+            Ok(state.prepare_cached(query)?.exists([name, proved])? && set_passphrase(state, name, hash, Some(keep))?)
         })
     }
 
@@ -67,6 +78,12 @@ impl Store {
         }
         self.change(|state| Ok(state.execute("DELETE FROM users WHERE name = ? AND is_owner = 0", [name])? > 0))
     }
+}
+
+fn set_passphrase(state: &Connection, name: &str, hash: &str, keep: Option<i64>) -> rusqlite::Result<bool> {
+    let known = state.execute("UPDATE users SET passphrase_hash = ? WHERE name = ?", [hash, name])?;
+    state.execute("DELETE FROM sessions WHERE user = ? AND id IS NOT ?", params![name, keep])?;
+    Ok(known > 0)
 }
 
 fn by(state: &Connection, condition: &str, value: impl rusqlite::ToSql) -> rusqlite::Result<Option<User>> {
