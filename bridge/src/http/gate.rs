@@ -111,12 +111,9 @@ impl Gate {
     /// The gate before one endpoint.
     pub fn new(setup: Setup<'_>) -> Self {
         let Setup { resource, path, limits, metrics, policy, .. } = setup;
-        let sessions = Sessions::new(
-            limits.session_idle,
-            limits.max_sessions,
-            limits.max_sessions_per_principal,
-            Arc::clone(&metrics),
-        );
+        // Without authorization all clients are one principal, and must not end each other's.
+        let max_per_principal = setup.issuer.map_or(usize::MAX, |_| limits.max_sessions_per_principal);
+        let sessions = Sessions::new(limits.session_idle, limits.max_sessions, max_per_principal, Arc::clone(&metrics));
         Self {
             paths: Paths::new(path, resource.path(), setup.legacy_sse),
             metadata: setup.issuer.map(|issuer| {
@@ -491,8 +488,8 @@ pub(super) struct User {
 
 /// What a request takes up until it is answered, or goes on without its client.
 pub(super) struct Taken {
-    place: Place,
-    in_use: Option<InUse>,
+    pub(super) place: Place,
+    pub(super) in_use: Option<InUse>,
 }
 
 impl Held for Taken {
