@@ -317,6 +317,10 @@ impl Gate {
                         self.relay.check_arguments(&request, &|name| headers::value(&head.headers, name))
                     });
                     envelope.map_err(|error| Refusal::Envelope { id: request.id.to_json(), error })?;
+                    // It would hold its place and a process, and a client that left would not be noticed.
+                    if !accepts.events && self.relay.only_streams(&request) {
+                        return Err(Refusal::NotAcceptable { offered: "text/event-stream" });
+                    }
                     None
                 }
                 Era::Legacy if opens_session => None,
