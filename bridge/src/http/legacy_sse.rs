@@ -78,8 +78,7 @@ impl Gate {
             Message::Request(request) => {
                 record.asks(&request.method, request.params.target.as_deref());
                 let taken = Taken { place, in_use: Some(in_use) };
-                let voice = self.voice(request, &line, &caller, taken, record).await?;
-                if !line.say(voice) {
+                if !line.say(self.voice(request, &line, &caller, taken, record)).await? {
                     return Err(gone());
                 }
             }
