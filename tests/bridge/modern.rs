@@ -212,6 +212,9 @@ fn methods_that_are_not_served() {
             check_error(method, &response, 400, HEADER_MISMATCH, &json!(1));
         }
     }
+    // Nor does it matter that the client could not read the answer to it.
+    let listen = mcp::modern("subscriptions/listen", json!({ "notifications": {} })).with("Accept", "application/json");
+    check_error("listen", &world.send(&listen.bearer(world.good())), 404, METHOD_NOT_FOUND, &json!(1));
     // What a server without prompts and resources says is "not found", not "forbidden" or "empty".
     for method in ["prompts/list", "resources/list", "completion/complete"] {
         let response = world.send(&mcp::modern(method, json!({})).bearer(world.good()));

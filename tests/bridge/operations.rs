@@ -446,6 +446,29 @@ fn shutdown_ends_streams_and_idle_connections() {
     assert!(started.elapsed().as_secs() < 5, "open streams delayed the end by {:?}", started.elapsed());
 }
 
+/// Who has said nothing yet is not waited for, as long as heads may take; who has begun is answered.
+#[test]
+fn shutdown_waits_for_who_has_begun_to_speak_and_for_no_other() {
+    let mut world = World::start();
+    let address = world.bridge.address();
+    let request = mcp::call("add").bearer(world.good()).bytes(address);
+    let mut silent = Connection::open(address);
+    // One byte, P, does not yet say which HTTP it is.
+    let mut begun = [1, 5].map(|length| {
+        let mut connection = Connection::open(address);
+        connection.write(&request[..length]);
+        (connection, length)
+    });
+    world.send(&Request::get("/healthz")).expect(200, "the others were accepted before this one");
+    world.bridge.sigterm();
+    assert!(silent.is_closed_by_peer());
+    for (connection, length) in &mut begun {
+        connection.write(&request[*length..]);
+        connection.read_response(false).expect(200, "it has begun before");
+    }
+    assert_eq!(world.bridge.wait().code(), Some(0), "{}", world.bridge.log_text());
+}
+
 /// A request that never ends does not keep the process for ever.
 #[test]
 fn shutdown_has_a_deadline() {

@@ -98,6 +98,20 @@ fn both_http_versions_are_offered() {
     }
 }
 
+#[test]
+fn shutdown_waits_for_no_handshake_that_has_not_begun() {
+    let identity = Identity::new();
+    let server = AuthorizationServer::start();
+    let mut bridge = start(&server, &identity);
+    let mut silent = Connection::open(bridge.address());
+    let mut later = Connection::over(Box::new(identity.connect(bridge.address(), &[])));
+    later.write(&Request::get("/healthz").header("Host", "localhost").bytes(bridge.address()));
+    later.read_response(false).expect(200, "the other was accepted before this one");
+    bridge.sigterm();
+    assert!(silent.is_closed_by_peer());
+    assert_eq!(bridge.wait().code(), Some(0), "{}", bridge.log_text());
+}
+
 /// Speaking plainly to the TLS port, or never finishing the handshake, disturbs nobody.
 #[test]
 fn strangers_on_the_tls_port() {

@@ -41,6 +41,12 @@ pub trait Backend: Send + Sync {
         Ok(())
     }
 
+    /// Whether the answer to `request`, of the modern era, is of no use but as a stream.
+    fn only_streams(&self, request: &Request<'_>) -> bool {
+        let _ = request;
+        false
+    }
+
     /// Whether requests can be answered.
     ///
     /// # Errors

@@ -111,12 +111,9 @@ impl Gate {
     /// The gate before one endpoint.
     pub fn new(setup: Setup<'_>) -> Self {
         let Setup { resource, path, limits, metrics, policy, .. } = setup;
-        let sessions = Sessions::new(
-            limits.session_idle,
-            limits.max_sessions,
-            limits.max_sessions_per_principal,
-            Arc::clone(&metrics),
-        );
+        // Without authorization all clients are one principal, and must not end each other's.
+        let max_per_principal = setup.issuer.map_or(usize::MAX, |_| limits.max_sessions_per_principal);
+        let sessions = Sessions::new(limits.session_idle, limits.max_sessions, max_per_principal, Arc::clone(&metrics));
         Self {
             paths: Paths::new(path, resource.path(), setup.legacy_sse),
             metadata: setup.issuer.map(|issuer| {
@@ -320,6 +317,10 @@ impl Gate {
                         self.relay.check_arguments(&request, &|name| headers::value(&head.headers, name))
                     });
                     envelope.map_err(|error| Refusal::Envelope { id: request.id.to_json(), error })?;
+                    // It would hold its place and a process, and a client that left would not be noticed.
+                    if !accepts.events && self.relay.only_streams(&request) {
+                        return Err(Refusal::NotAcceptable { offered: "text/event-stream" });
+                    }
                     None
                 }
                 Era::Legacy if opens_session => None,
@@ -491,8 +492,8 @@ pub(super) struct User {
 
 /// What a request takes up until it is answered, or goes on without its client.
 pub(super) struct Taken {
-    place: Place,
-    in_use: Option<InUse>,
+    pub(super) place: Place,
+    pub(super) in_use: Option<InUse>,
 }
 
 impl Held for Taken {

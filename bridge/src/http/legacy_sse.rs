@@ -15,9 +15,8 @@ use crate::{
     backend::{Answer, Answered, Conversation, Item, Opened, Reply},
     http::{
         body,
-        gate::{Gate, User},
+        gate::{Gate, Taken, User},
         headers::Accepts,
-        places::Place,
         record::Record,
         respond::{self, Body, Refusal},
         sse,
@@ -27,7 +26,7 @@ use crate::{
     relay::{
         Client,
         line::{Line, Voice},
-        session::SessionId,
+        session::{InUse, SessionId},
     },
     telemetry::labels::MethodLabel,
     token::VerifiedToken,
@@ -71,15 +70,15 @@ impl Gate {
     {
         body::check_type(&head.headers)?;
         // Before the body: whoever has no session has nothing to say here.
-        let line = self.line(&head.uri, &user.verified).ok_or_else(gone)?;
+        let (line, in_use) = self.line(&head.uri, &user.verified).ok_or_else(gone)?;
         let body = body.take().ok_or(Refusal::BrokenBody)?;
         let body = body::read(&head.headers, body, &self.limits).await?;
         let User { verified: caller, place, .. } = user;
         match Message::parse(&body).map_err(Refusal::Unparsable)? {
             Message::Request(request) => {
                 record.asks(&request.method, request.params.target.as_deref());
-                let voice = self.voice(request, &line, &caller, place, record).await?;
-                if !line.say(voice) {
+                let taken = Taken { place, in_use: Some(in_use) };
+                if !line.say(self.voice(request, &line, &caller, taken, record)).await? {
                     return Err(gone());
                 }
             }
@@ -97,7 +96,7 @@ impl Gate {
         Ok(respond::empty(StatusCode::ACCEPTED))
     }
 
-    fn line(&self, uri: &Uri, caller: &VerifiedToken) -> Option<Arc<Line>> {
+    fn line(&self, uri: &Uri, caller: &VerifiedToken) -> Option<(Arc<Line>, InUse)> {
         self.sessions.line(&session_of(uri)?, caller, Instant::now())
     }
 
@@ -107,7 +106,7 @@ impl Gate {
         request: Request<'_>,
         line: &Arc<Line>,
         caller: &Arc<VerifiedToken>,
-        place: Place,
+        taken: Taken,
         record: &mut Record<'_>,
     ) -> Result<Voice, Refusal> {
         let permit = match self.judge.permit(request, caller, Era::Legacy, record).await {
@@ -115,29 +114,29 @@ impl Gate {
             Err(refusal) => {
                 let Some(message) = respond::as_message(&refusal, &self.challenges) else { return Err(refusal) };
                 self.note_refusal(&refusal, record);
-                return Ok(voice(one(message), place));
+                return Ok(voice(one(message), taken));
             }
         };
         if permit.request().method == "initialize" {
-            return Ok(self.opening(&permit, line, caller, place));
+            return Ok(self.opening(&permit, line, caller, taken));
         }
         let conversation = Arc::clone(line) as Arc<dyn Conversation>;
         // Nothing outlives the stream that has the place.
         let client = Client { caller, era: Era::Legacy, streams: true, conversation: Some(&conversation), held: None };
         let shown = self.shown(&permit, caller);
         Ok(match self.relay.begin(&permit, client).await {
-            Reply::Whole(answered) => voice(one(shown(answered).into_answer().message), place),
-            Reply::Stream(items) => voice(several(items, shown), place),
+            Reply::Whole(answered) => voice(one(shown(answered).into_answer().message), taken),
+            Reply::Stream(items) => voice(several(items, shown), taken),
         })
     }
 
     /// Begins the session's conversation. A server may take its time to start, so that happens when
     /// the stream listens to what is returned, and ends with the stream.
-    fn opening(&self, permit: &Permit<'_>, line: &Arc<Line>, caller: &Arc<VerifiedToken>, place: Place) -> Voice {
+    fn opening(&self, permit: &Permit<'_>, line: &Arc<Line>, caller: &Arc<VerifiedToken>, taken: Taken) -> Voice {
         let id = permit.request().id.to_json();
         if !line.begin() {
             let text = "Invalid Request: this session has been initialized; open another stream";
-            return voice(one(Answer::error(&id, INVALID_REQUEST, text, None).message), place);
+            return voice(one(Answer::error(&id, INVALID_REQUEST, text, None).message), taken);
         }
         let (relay, line, caller, permit) =
             (Arc::clone(&self.relay), Arc::clone(line), Arc::clone(caller), permit.keep());
@@ -152,7 +151,7 @@ impl Gate {
             line.opened(conversation);
             reply.into_answer().message
         };
-        voice(stream::once(opening), place)
+        voice(stream::once(opening), taken)
     }
 }
 
@@ -183,11 +182,11 @@ fn several(
     })
 }
 
-/// What is said about one request, which keeps its place until the stream has taken all of it. So a
+/// What is said about one request, which keeps what it has taken until the stream has taken all of it. So a
 /// client that reads nothing uses up its user's share, and no more memory than that.
-fn voice(said: impl Stream<Item = Bytes> + Send + 'static, place: Place) -> Voice {
+fn voice(said: impl Stream<Item = Bytes> + Send + 'static, taken: Taken) -> Voice {
     said.inspect(move |_| {
-        let _held = &place;
+        let _held = &taken;
     })
     .boxed()
 }

@@ -28,7 +28,7 @@ use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::{TcpListener, TcpStream},
     sync::{OwnedSemaphorePermit, Semaphore},
-    time::{sleep, timeout},
+    time::{Instant, sleep, timeout, timeout_at},
 };
 use tokio_io_timeout::TimeoutStream;
 use tokio_rustls::TlsAcceptor;
@@ -132,11 +132,12 @@ impl Serving {
         });
     }
 
-    /// Takes what the system has accepted for us, which counts as accepted, and stops listening.
+    /// Takes what the system has accepted for us and there is room for, which counts as accepted, and stops
+    /// listening.
     pub async fn close(&self, listener: TcpListener) {
         self.shared.closing.store(true, Ordering::Relaxed);
-        while let Ok(Ok((stream, peer))) = timeout(Duration::ZERO, listener.accept()).await {
-            let Ok(slot) = Arc::clone(&self.slots).try_acquire_owned() else { break };
+        while let Ok(slot) = Arc::clone(&self.slots).try_acquire_owned() {
+            let Ok(Ok((stream, peer))) = timeout(Duration::ZERO, listener.accept()).await else { break };
             self.start(stream, peer, slot);
         }
     }
@@ -170,16 +171,28 @@ async fn connection(stream: TcpStream, peer: SocketAddr, shared: Arc<Shared>) {
     if let Err(error) = stream.set_nodelay(true) {
         debug!(%error, "cannot set TCP_NODELAY");
     }
-    let header_timeout = shared.limits.header_timeout;
+    let deadline = Instant::now() + shared.limits.header_timeout;
+    let mut byte = [0];
+    let first = tokio::select! {
+        // What has come is served, also at the end.
+        biased;
+        first = timeout_at(deadline, stream.peek(&mut byte)) => first,
+        () = shared.idle_closing.cancelled() => return debug!("closing a connection that has sent nothing"),
+    };
+    match first {
+        Ok(Ok(_)) => {}
+        Ok(Err(error)) => return debug!(%error, "a connection broke before its first request"),
+        Err(_) => return debug!("a connection sent nothing in time"),
+    }
     let Some(acceptor) = shared.tls.clone() else {
-        match timeout(header_timeout, speaks_http2(&stream)).await {
+        match timeout_at(deadline, speaks_http2(&stream)).await {
             Ok(Ok(http2)) => exchange(stream, http2, peer.ip(), &shared).await,
             Ok(Err(error)) => debug!(%error, "a connection broke before its first request"),
-            Err(_) => debug!("a connection sent nothing in time"),
+            Err(_) => debug!("a connection sent too little in time"),
         }
         return;
     };
-    match timeout(header_timeout, acceptor.accept(stream)).await {
+    match timeout_at(deadline, acceptor.accept(stream)).await {
         Ok(Ok(stream)) => {
             let http2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
             exchange(stream, http2, peer.ip(), &shared).await;
@@ -246,6 +259,8 @@ where
         .max_header_size(shared.limits.max_header_bytes);
     let mut connection = std::pin::pin!(builder.serve_connection(io, service));
     tokio::select! {
+        // It has to read what has come before it can tell whether it is idle.
+        biased;
         ended = connection.as_mut() => ended,
         () = closing.cancelled() => {
             connection.as_mut().graceful_shutdown();
@@ -279,6 +294,8 @@ where
     // An idle event stream says something at every keep-alive.
     let stalled = limits.keep_alive + limits.write_timeout;
     let ended = tokio::select! {
+        // As on HTTP/1.1.
+        biased;
         ended = connection.as_mut() => Some(ended),
         () = activity.quiet(limits.header_timeout, stalled) => None,
         () = closing.cancelled() => {

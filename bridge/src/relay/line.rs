@@ -9,9 +9,9 @@ use bytes::Bytes;
 use futures_util::{
     FutureExt as _, StreamExt as _,
     future::BoxFuture,
-    stream::{BoxStream, SelectAll},
+    stream::{self, BoxStream, SelectAll},
 };
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 
 use super::session::Stream;
 use crate::{
@@ -49,9 +49,19 @@ impl Line {
         (Arc::new(Self { voices, phase: watch::Sender::new(Phase::New) }), arriving)
     }
 
-    /// Sends what `voice` says to the client; `false` when the stream is gone.
-    pub fn say(&self, voice: Voice) -> bool {
-        self.voices.send(voice).is_ok()
+    /// Sends what `begin` leads to to the client; `false` when the stream is gone.
+    ///
+    /// Nothing is begun then, and a stream that is to end waits for what is.
+    ///
+    /// # Errors
+    /// That of `begin`; nothing is said then.
+    pub async fn say<E>(&self, begin: impl Future<Output = Result<Voice, E>>) -> Result<bool, E> {
+        let (tell, told) = oneshot::channel::<Voice>();
+        let promised = told.map(|voice| voice.unwrap_or_else(|_| stream::empty().boxed())).flatten_stream();
+        if self.voices.send(promised.boxed()).is_err() {
+            return Ok(false);
+        }
+        Ok(tell.send(begin.await?).is_ok())
     }
 
     /// Takes the one turn to answer `initialize`; `false` when it is taken, or the session is over.
@@ -187,9 +197,15 @@ impl Everything {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::{
+        sync::atomic::{AtomicUsize, Ordering},
+        time::Duration,
+    };
+
+    use tokio::time::Instant;
 
     use super::*;
+    use crate::{relay::session::Sessions, telemetry::metrics::Metrics, token::VerifiedToken};
 
     /// Counts how often it was ended.
     #[derive(Default)]
@@ -203,6 +219,49 @@ mod tests {
         fn end(&self) {
             self.0.fetch_add(1, Ordering::Relaxed);
         }
+    }
+
+    /// What says `text`, unless it is nothing to begin with.
+    async fn begun(count: &AtomicUsize, text: &'static str) -> Result<Voice, &'static str> {
+        count.fetch_add(1, Ordering::Relaxed);
+        let said = Bytes::from_static(text.as_bytes());
+        if said.is_empty() { Err("refused") } else { Ok(stream::once(std::future::ready(said)).boxed()) }
+    }
+
+    #[tokio::test]
+    async fn nothing_is_begun_whose_answer_nobody_hears() {
+        let sessions = Arc::new(Sessions::new(Duration::MAX, 9, 9, Arc::new(Metrics::new())));
+        let (alice, now, count) = (VerifiedToken::of("alice", "app"), Instant::now(), AtomicUsize::new(0));
+        let (id, mut everything) = sessions.open_line(&alice, now).expect("room");
+        let (line, _) = sessions.line(&id, &alice, now).expect("it lives");
+        assert_eq!(line.say(begun(&count, "said")).await, Ok(true));
+        assert_eq!(line.say(begun(&count, "")).await, Err("refused"));
+        assert_eq!(everything.next().await.as_deref(), Some(&b"said"[..]));
+        // In the moment between the end of what is heard and that of the session.
+        sessions.end_streams();
+        assert_eq!(everything.next().await, None);
+        assert_eq!(line.say(begun(&count, "unheard")).await, Ok(false));
+        assert_eq!(count.load(Ordering::Relaxed), 2);
+    }
+
+    #[tokio::test]
+    async fn a_stream_that_is_to_end_waits_for_what_is_being_begun() {
+        let sessions = Arc::new(Sessions::new(Duration::MAX, 9, 9, Arc::new(Metrics::new())));
+        let (alice, now) = (VerifiedToken::of("alice", "app"), Instant::now());
+        let (id, mut everything) = sessions.open_line(&alice, now).expect("room");
+        let (line, _) = sessions.line(&id, &alice, now).expect("it lives");
+        let (go_on, goes_on) = oneshot::channel::<()>();
+        let mut saying = Box::pin(line.say(async {
+            let _ = goes_on.await;
+            begun(&AtomicUsize::new(0), "said").await
+        }));
+        assert!((&mut saying).now_or_never().is_none(), "it is being begun");
+        sessions.end_streams();
+        assert!(everything.next().now_or_never().is_none(), "and waited for");
+        drop(go_on);
+        assert_eq!(saying.await, Ok(true));
+        assert_eq!(everything.next().await.as_deref(), Some(&b"said"[..]));
+        assert_eq!(everything.next().await, None);
     }
 
     #[test]

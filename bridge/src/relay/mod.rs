@@ -117,6 +117,11 @@ impl Relay {
         self.backend.check_arguments(request, header)
     }
 
+    /// Whether the answer to `request`, of the modern era, is of no use but as a stream.
+    pub fn only_streams(&self, request: &Request<'_>) -> bool {
+        self.backend.only_streams(request)
+    }
+
     /// Whether requests can be answered.
     ///
     /// # Errors

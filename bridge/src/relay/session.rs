@@ -107,7 +107,7 @@ impl Sessions {
 
     /// Opens a session for the bearer of `token`, to speak to `conversation`.
     ///
-    /// A principal who has too many loses the one unused for longest: clients forget to end theirs.
+    /// A principal who has too many loses the one that is used least: clients forget to end theirs.
     ///
     /// # Errors
     /// [`Full`] when all principals together have too many, or the system has no random numbers.
@@ -144,13 +144,13 @@ impl Sessions {
         let mut table = self.lock();
         let owner = Owner::of(token);
         let principal = owner.principal();
-        let oldest = table
+        let spare = table
             .principals
             .get(&principal)
             .filter(|ids| ids.len() >= self.max_per_principal)
-            .and_then(|ids| ids.iter().copied().min_by_key(|id| table.sessions.get(id).map(Session::last_used)));
-        if let Some(oldest) = oldest {
-            table.end(&oldest);
+            .and_then(|ids| ids.iter().copied().min_by_key(|id| table.sessions.get(id).map(Session::use_made)));
+        if let Some(spare) = spare {
+            table.end(&spare);
         }
         if table.sessions.len() >= self.max {
             table.end_idle(self.idle, now);
@@ -188,10 +188,12 @@ impl Sessions {
         Some((Arc::clone(&session.conversation), InUse::begin(&session.usage)))
     }
 
-    /// The line of a session that was opened with its stream, if it lives and is the bearer's; it
-    /// counts as used then.
-    pub fn line(&self, id: &SessionId, token: &VerifiedToken, now: Instant) -> Option<Arc<Line>> {
-        self.lock().owned(id, token, self.idle, now)?.line.clone()
+    /// The line of a session that was opened with its stream, if it lives and is the bearer's. What is
+    /// returned with it is a message's, as in [`begin`](Self::begin).
+    pub fn line(&self, id: &SessionId, token: &VerifiedToken, now: Instant) -> Option<(Arc<Line>, InUse)> {
+        let mut table = self.lock();
+        let session = table.owned(id, token, self.idle, now)?;
+        Some((session.line.clone()?, InUse::begin(&session.usage)))
     }
 
     /// Opens the session's stream for messages of the server's own accord. An earlier one ends: its
@@ -309,14 +311,16 @@ impl Table {
 
 impl Session {
     fn is_idle(&self, idle: Duration, now: Instant) -> bool {
-        if self.stream.is_some() {
-            return false;
-        }
-        lock(&self.usage).requests == 0 && now.saturating_duration_since(self.last_used()) >= idle
+        let (has_requests, has_stream, last_used) = self.use_made();
+        !has_requests && !has_stream && now.saturating_duration_since(last_used) >= idle
     }
 
-    fn last_used(&self) -> Instant {
-        lock(&self.usage).last_ended.map_or(self.last_used, |ended| ended.max(self.last_used))
+    /// What use is made of it, least first: whether requests are open, then whether somebody listens, then
+    /// when it was last used.
+    fn use_made(&self) -> (bool, bool, Instant) {
+        let usage = lock(&self.usage);
+        let last_used = usage.last_ended.map_or(self.last_used, |ended| ended.max(self.last_used));
+        (usage.requests > 0, self.stream.is_some(), last_used)
     }
 
     fn is_line(&self) -> bool {
@@ -487,6 +491,34 @@ mod tests {
         assert_eq!(sessions.open(&VerifiedToken::of("carol", "app"), nothing(), at(5)), Err(Full));
         assert!(sessions.touch(&bobs, &bob, at(6)).is_some());
         assert!(sessions.open(&VerifiedToken::of("carol", "app"), nothing(), at(4) + IDLE).is_ok());
+    }
+
+    #[test]
+    fn the_session_that_is_ended_for_a_new_one_is_the_one_used_least() {
+        let (sessions, start) = (sessions(99, 3), Instant::now());
+        let at = |seconds| start + Duration::from_secs(seconds);
+        let alice = VerifiedToken::of("alice", "app");
+        let [busy, listening, idle] =
+            [0, 1, 2].map(|second| sessions.open(&alice, nothing(), at(second)).expect("room"));
+        let lives = |id: &SessionId| sessions.lock().sessions.contains_key(id);
+        let (_, request) = sessions.begin(&busy, &alice, at(3)).expect("owned");
+        let stream = sessions.open_stream(&listening, &alice, at(4)).expect("owned");
+        assert!(sessions.touch(&idle, &alice, at(5)).is_some());
+        let mut second = 6;
+        let mut open_busy = || {
+            second += 1;
+            let id = sessions.open(&alice, nothing(), at(second)).expect("room");
+            let (_, request) = sessions.begin(&id, &alice, at(second)).expect("owned");
+            (id, request)
+        };
+        let _newer = open_busy();
+        assert_eq!([lives(&busy), lives(&listening), lives(&idle)], [true, true, false], "idle ones first");
+        let _newest = open_busy();
+        assert_eq!([lives(&busy), lives(&listening)], [true, false], "then those that only listen");
+        // All have requests.
+        open_busy();
+        assert!(!lives(&busy));
+        drop((request, stream));
     }
 
     #[test]

@@ -175,7 +175,8 @@ pub async fn serve(loaded: Loaded) -> Result<(), ServeError> {
         }
         None => None,
     };
-    side_tasks.spawn(signals.watch(audit.clone(), shutdown.clone()));
+    let (watching, ending) = (signals.watch(audit.clone(), shutdown.clone()), shutdown.clone());
+    side_tasks.spawn(async move { ending.run_until_cancelled(watching).await });
     let opened = shutdown.run_until_cancelled(open_tunnel(&config, bound, &agents)).await;
     if !matches!(opened, Some(Ok(_))) {
         agents.close(tunnel::GRACE * 2).await;
@@ -193,19 +194,35 @@ pub async fn serve(loaded: Loaded) -> Result<(), ServeError> {
         if let Some(urls) = &mut urls {
             config.public_url = Some(urls.borrow_and_update().clone());
         }
-        let round = rounds.begin(&config)?;
+        let round = match rounds.begin(&config) {
+            Ok(round) => round,
+            Err(error) => break Err(error),
+        };
         tokio::select! {
             biased;
-            () = shutdown.cancelled() => break round,
+            () = shutdown.cancelled() => break Ok(round),
             () = changed(&mut urls) => {}
             () = round.serving.accept(&listener) => {}
         }
         // Who came through the tunnel that was is gone; who is on this machine may finish.
         drains.spawn(round.drain());
     };
-    info!("shutting down: finishing what was accepted");
-    last.serving.close(listener).await;
-    last.drain().await;
+    let ended = match last {
+        Ok(last) => {
+            info!("shutting down: finishing what was accepted");
+            last.serving.close(listener).await;
+            last.drain().await;
+            Ok(())
+        }
+        Err(error) => {
+            drop(listener);
+            if !drains.is_empty() {
+                warn!("cannot serve under the other URL; finishing what was accepted");
+            }
+            shutdown.cancel();
+            Err(error)
+        }
+    };
     drains.close();
     drains.wait().await;
     open.cancel();
@@ -217,7 +234,7 @@ pub async fn serve(loaded: Loaded) -> Result<(), ServeError> {
     {
         error!(error = %failure, "audit records may be lost");
     }
-    Ok(())
+    ended
 }
 
 /// What all rounds of serving share. Each serves one resource: another URL of the tunnel makes us another

@@ -3,7 +3,7 @@
 use serde_json::json;
 
 use super::{
-    client::{Client, Reply, read_reply},
+    client::{Client, Reply, next_message, read_reply},
     rig::{Rig, eventually},
 };
 use crate::common::http::Connection;
@@ -104,6 +104,40 @@ fn a_session_for_which_there_was_no_room_leaves_no_process() {
             assert_eq!(reply.head.status, 503, "{era}: {reply:?}");
         }
         rig.wait_for_processes(1);
+    }
+}
+
+/// Of two sessions the idle one is ended for a third, though the other was used before it.
+#[test]
+fn a_new_session_does_not_cost_its_user_a_call_that_runs() {
+    for (era, tool) in [("legacy", "test_elicitation"), ("modern", "test_input_required_result_elicitation")] {
+        let rig = Rig::everything(era, "session", |line| line.flag("--max-sessions-per-principal", "2"));
+        let token = rig.token("alice", "app");
+        let mut busy = Client::legacy_with(rig.bridge.address(), &token, &json!({ "elicitation": {} }));
+        let mut call = busy.begin(tool, &json!({ "message": "Who?" }));
+        assert_eq!(call.read_head().status, 200, "{era}");
+        let question = next_message(&mut call);
+        let mut idle = rig.legacy("alice");
+        assert_eq!(idle.ask("ping", &json!({})).head.status, 200, "{era}");
+        let mut third = rig.legacy("alice");
+        let answer = json!({ "action": "accept", "content": { "name": "Alice", "username": "Alice" } });
+        assert_eq!(busy.respond(&question["id"], &answer).head.status, 202, "{era}");
+        assert!(next_message(&mut call)["result"].to_string().contains("Alice"), "{era}");
+        let statuses = [&mut busy, &mut idle, &mut third].map(|client| client.ask("ping", &json!({})).head.status);
+        assert_eq!(statuses, [200, 404, 200], "{era}");
+    }
+}
+
+/// Without authorization everybody is the same user, and no client is that user's only one.
+#[test]
+fn clients_that_are_not_told_apart_do_not_end_each_others_sessions() {
+    let rig =
+        Rig::without_authorization(|line| line.flag("--max-sessions-per-principal", "1").flag("--max-sessions", "3"));
+    let mut clients: Vec<Client> = (0..3).map(|_| rig.legacy("anybody")).collect();
+    let full = rig.modern("anybody").initialize(&json!({}));
+    assert_eq!(full.head.status, 503, "{full:?}");
+    for client in &mut clients {
+        assert_eq!(client.ask("ping", &json!({})).head.status, 200);
     }
 }
 

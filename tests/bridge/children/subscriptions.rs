@@ -55,6 +55,23 @@ fn hears_lists(stream: &mut Connection, case: &str) {
     }
 }
 
+/// It would hold a process and its place for ever: nobody would notice that it has left.
+#[test]
+fn a_client_that_reads_no_stream_cannot_subscribe() {
+    for era in ["legacy", "modern"] {
+        let rig = Rig::everything(era, "request", |line| line.flag("--pool", "0"));
+        rig.wait_until_ready();
+        rig.wait_for_processes(0);
+        let mut client = rig.modern("alice");
+        let wanted = json!({ "notifications": { "toolsListChanged": true } });
+        let listen = client.request("subscriptions/listen", &wanted).with("Accept", "application/json");
+        let reply = client.exchange(&listen);
+        assert_eq!(reply.head.status, 406, "{era}: {reply:?}");
+        assert_eq!(reply.answer()["error"], "not_acceptable", "{era}: {reply:?}");
+        assert_eq!(rig.processes().len(), 0, "{era}: nothing was started for it");
+    }
+}
+
 #[test]
 fn with_a_process_per_session_each_hears_their_own() {
     for era in ["legacy", "modern", "both"] {

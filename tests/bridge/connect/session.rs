@@ -197,6 +197,84 @@ fn a_forgotten_session_is_opened_again_and_only_what_was_lost_is_told() {
     assert_eq!(again[0].body, again[1].body);
 }
 
+/// How the server answers `resources/subscribe` in its first session and in the next, and how often it is
+/// then asked in the second and the third.
+fn check_wish(answers: [(u16, &'static [(&'static str, &'static str)]); 2], asked_again: [usize; 2]) {
+    let remote = legacy(move |asked, answering| {
+        let session = asked.header("mcp-session-id").unwrap_or_default();
+        match (session, asked.method(), asked.body["id"].as_u64()) {
+            (session, "resources/subscribe", _) => match answers[usize::from(session != "s1")] {
+                (200, headers) => answering.json(200, headers, &result(&asked.body["id"])),
+                (status, headers) => answering.status(status, headers),
+            },
+            ("s1", "tools/call", Some(3)) | ("s2", "tools/call", Some(5)) => answering.status(404, &[]),
+            _ => answering.json(200, &[], &result(&asked.body["id"])),
+        }
+    });
+    let mut connect = Connect::to(&remote.url());
+    connect.shake_hands();
+    connect.send(&request(2, "resources/subscribe", json!({ "uri": "a:b" })));
+    assert_eq!(connect.next()["error"].is_null(), answers[0].0 == 200, "{answers:?}");
+    for id in [3, 4, 5] {
+        connect.send(&call(id, "t"));
+        assert_eq!(connect.next(), result(&json!(id)), "{answers:?}");
+    }
+    connect.end();
+    let asked = remote.asked();
+    let of = |method: &str, session: Option<&str>| {
+        asked.iter().filter(|asked| asked.method() == method && asked.header("mcp-session-id") == session).count()
+    };
+    assert_eq!(of("initialize", None), 3, "{answers:?}: one for each session");
+    let again = ["s2", "s3"].map(|session| of("resources/subscribe", Some(session)));
+    assert_eq!(again, asked_again, "{answers:?}");
+    assert!(asked.iter().all(|asked| asked.path == "/mcp"), "nobody is asked to sign in for it: {answers:?}");
+}
+
+/// The session is what the client needs; the subscription is a wish.
+#[test]
+fn a_wish_that_is_refused_keeps_no_session_from_being_opened_again() {
+    const LACKS: &[(&str, &str)] = &[("WWW-Authenticate", "Bearer error=\"insufficient_scope\", scope=\"a\"")];
+    // One that was never granted is not said again, nor one that is not granted any more.
+    check_wish([(403, &[]), (403, &[])], [0, 0]);
+    check_wish([(200, &[]), (403, &[])], [1, 0]);
+    // The user may sign in for more, and the server may recover.
+    check_wish([(200, &[]), (403, LACKS)], [1, 1]);
+    check_wish([(200, &[]), (503, &[])], [1, 1]);
+}
+
+#[test]
+fn a_new_session_that_is_given_up_is_ended() {
+    let sessions = std::sync::atomic::AtomicUsize::new(0);
+    let remote = Remote::start(move |asked, answering| {
+        match (asked.http.as_str(), asked.method(), asked.header("mcp-session-id")) {
+            ("POST", "initialize", _) => {
+                let number = sessions.fetch_add(1, std::sync::atomic::Ordering::SeqCst) + 1;
+                answering.json(200, &[("Mcp-Session-Id", &format!("s{number}"))], &initialized(&asked.body["id"]));
+            }
+            ("POST", "notifications/initialized", Some("s2")) => answering.status(500, &[]),
+            ("POST", "notifications/initialized", _) => answering.status(202, &[]),
+            ("POST", _, Some("s1")) => answering.status(404, &[]),
+            ("POST", _, _) => answering.json(200, &[], &result(&asked.body["id"])),
+            ("DELETE", _, _) => answering.status(204, &[]),
+            _ => answering.status(405, &[]),
+        }
+    });
+    let mut connect = Connect::to(&remote.url());
+    connect.shake_hands();
+    connect.send(&call(2, "t"));
+    assert_eq!(connect.next()["error"]["data"]["httpStatus"], 500);
+    connect.send(&call(3, "t"));
+    assert_eq!(connect.next(), result(&json!(3)));
+    connect.end();
+    let ended: Vec<String> = remote
+        .asked()
+        .iter()
+        .filter(|asked| asked.http == "DELETE")
+        .filter_map(|asked| asked.header("mcp-session-id").map(str::to_owned))
+        .collect();
+    assert_eq!(ended, ["s2", "s3"]);
+}
+
 #[test]
 fn a_session_that_is_forgotten_again_and_again_makes_no_loop() {
     let remote = legacy(|_, answering| answering.status(404, &[]));

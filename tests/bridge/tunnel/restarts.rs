@@ -5,7 +5,7 @@ use std::process::Command;
 use serde_json::{Value, json};
 
 use super::{Agents, NGROK, QUICK, State, edge, mcp, processes, sign_in};
-use crate::common::http::Request;
+use crate::common::{bridge::accepts, http::Request, wait_until};
 
 const OTHER_QUICK: &str = "https://other-words.trycloudflare.com";
 const OTHER_NGROK: &str = "https://other.ngrok-free.app";
@@ -123,6 +123,34 @@ fn a_change_of_the_url_loses_no_local_request() {
     let answer = connection.read_response(false).expect(200, "it was accepted before");
     assert_eq!(mcp::text(&answer.json()), "9");
     request.send(local).expect(401, "one that came after");
+}
+
+/// Nor does one under which nothing can be served, though the bridge ends then.
+#[test]
+fn a_url_that_cannot_be_served_loses_no_local_request() {
+    let agents = Agents::new(&json!([{ "url": QUICK }, { "url": OTHER_QUICK }]));
+    let state = State::new();
+    let mut server = agents.serve(&state, "cloudflared", |line| line);
+    let client = server.client();
+    let tokens = server.grant(&client, &["op:add"]);
+    let local = server.bridge.address();
+    let request = mcp::call("add").bearer(&tokens.access);
+    let bytes = request.bytes(local);
+    let mut connection = crate::common::http::Connection::open(local);
+    connection.write(&bytes[..bytes.len() - 1]);
+    // The bridge has accepted it, because it has answered one that came later.
+    Request::get("/healthz").send(local).expect(200, "health");
+    let folder = state.folder();
+    std::fs::rename(&folder, folder.with_file_name("moved")).expect("our own folder");
+    std::fs::write(&folder, "").expect("our own folder");
+    kill(&agents);
+    server.bridge.wait_for_event("what becomes of it", says("finishing what was accepted"));
+    assert!(!accepts(local), "nobody is let in any more");
+    connection.write(&bytes[bytes.len() - 1..]);
+    let answer = connection.read_response(false).expect(200, "it was accepted before");
+    assert_eq!(mcp::text(&answer.json()), "9");
+    assert_eq!(server.bridge.wait().code(), Some(1));
+    wait_until("the agent is gone", || processes(&agents) == 0);
 }
 
 #[test]

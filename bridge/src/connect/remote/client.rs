@@ -75,10 +75,19 @@ pub(crate) struct Ticket {
 /// What one message of the server's was.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Heard {
-    /// The answer to the request in question.
-    Answer,
+    /// The answer to the request in question: a result.
+    Result,
+    /// The same: an error.
+    Refusal,
     /// Something else.
     Other,
+}
+
+impl Heard {
+    /// Whether it was the answer to the request in question.
+    pub(crate) fn is_answer(self) -> bool {
+        self != Self::Other
+    }
 }
 
 impl Client {
@@ -162,17 +171,17 @@ impl Client {
                 Some(asked) => {
                     let answer = Answer::served(&asked.id, &Err(Bytes::copy_from_slice(error.get().as_bytes())));
                     asked.answer(answer.message).await;
-                    return Ok(Heard::Answer);
+                    return Ok(Heard::Refusal);
                 }
                 None => warn!("the server could not read something, and says so to no request"),
             },
-            Incoming::Answer { id, .. } => {
-                let key = key(id);
+            Incoming::Answer { id, outcome } => {
+                let (key, heard) = (key(id), if outcome.is_ok() { Heard::Result } else { Heard::Refusal });
                 if !self.settle(&key, None, line.clone()).await {
                     debug!(id = shown(id), "dropped an answer that nobody waits for");
                     return Ok(Heard::Other);
                 }
-                return Ok(if asked.is_some_and(|asked| asked.key == key) { Heard::Answer } else { Heard::Other });
+                return Ok(if asked.is_some_and(|asked| asked.key == key) { heard } else { Heard::Other });
             }
             Incoming::Request | Incoming::Notification { .. } => self.tell(line).await,
         }
@@ -191,8 +200,9 @@ impl Client {
                 return Err(Failure::Protocol("its batch has a batch in it".to_owned()));
             }
             let message = batch.slice_ref(message.get().as_bytes());
-            if Box::pin(self.hear(message, asked)).await? == Heard::Answer {
-                heard = Heard::Answer;
+            let one = Box::pin(self.hear(message, asked)).await?;
+            if one.is_answer() {
+                heard = one;
             }
         }
         Ok(heard)
@@ -268,7 +278,7 @@ mod tests {
         let heard = |message: &'static str| {
             read_late(async move |client, ticket: Arc<Ticket>| {
                 let heard = client.hear(Bytes::from_static(message.as_bytes()), Some(&ticket)).await;
-                assert_eq!(heard.ok(), Some(Heard::Answer));
+                assert!(heard.is_ok_and(Heard::is_answer));
             })
         };
         assert_eq!(heard(ANSWER).await, ["behind", ANSWER]);

@@ -105,6 +105,11 @@ impl Failure {
         Answer::error(id, INTERNAL_ERROR, &self.to_string(), data.as_ref()).message
     }
 
+    /// Whether the server has refused the request for good.
+    pub(crate) fn is_refusal(&self) -> bool {
+        matches!(self, Self::Refused(_) | Self::Status { .. }) && !self.is_passing()
+    }
+
     /// Whether the same request may fare better after a while, and surely has not been carried out.
     pub(crate) fn is_passing(&self) -> bool {
         match self {

@@ -125,10 +125,22 @@ impl Http {
     /// # Errors
     /// [`Failure`], for every status but 2xx.
     pub(crate) async fn post(&self, headers: &HeaderMap, message: Bytes) -> Result<Replied, Failure> {
+        self.post_as(headers, message, true).await
+    }
+
+    /// The same for what the user has not just wanted, and is asked for nothing for.
+    ///
+    /// # Errors
+    /// As [`post`](Self::post).
+    pub(crate) async fn post_unasked(&self, headers: &HeaderMap, message: Bytes) -> Result<Replied, Failure> {
+        self.post_as(headers, message, false).await
+    }
+
+    async fn post_as(&self, headers: &HeaderMap, message: Bytes, may_ask: bool) -> Result<Replied, Failure> {
         let mut headers = headers.clone();
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
         headers.insert(header::ACCEPT, HeaderValue::from_static("application/json, text/event-stream"));
-        replied(self.send(Method::POST, &headers, message).await?).await
+        replied(self.send(Method::POST, &headers, message, may_ask).await?).await
     }
 
     /// Opens a stream.
@@ -138,7 +150,8 @@ impl Http {
     pub(crate) async fn get(&self, headers: &HeaderMap) -> Result<Events, Failure> {
         let mut headers = headers.clone();
         headers.insert(header::ACCEPT, HeaderValue::from_static("text/event-stream"));
-        match replied(self.send(Method::GET, &headers, Bytes::new()).await?).await?.reply {
+        // It opens by itself, again and again.
+        match replied(self.send(Method::GET, &headers, Bytes::new(), false).await?).await?.reply {
             Reply::Events(events) => Ok(*events),
             Reply::Message(_) | Reply::Accepted => Err(Failure::NotMcp("no event stream".to_owned())),
         }
@@ -159,8 +172,9 @@ impl Http {
         Ok(self.once(Method::DELETE, headers, Bytes::new(), token.as_ref()).await?.status())
     }
 
-    /// Sends until the server neither asks for another token nor for patience.
-    async fn send(&self, method: Method, headers: &HeaderMap, body: Bytes) -> Result<Response, Failure> {
+    /// Sends until the server neither asks for another token nor for patience; with `may_ask`, the user
+    /// may be asked for the token.
+    async fn send(&self, method: Method, headers: &HeaderMap, body: Bytes, may_ask: bool) -> Result<Response, Failure> {
         let mut token = self.authority.token().await?;
         let (mut renewals, mut step_ups, mut asked, mut retries) = (0, 0, 0, 0);
         loop {
@@ -182,7 +196,6 @@ impl Http {
                 _ => false,
             };
             if wanted {
-                let may_ask = method != Method::GET;
                 let refusal = Refusal { status, challenges: challenges(&response), may_ask };
                 drop(response);
                 debug!(%status, "asking for another token");

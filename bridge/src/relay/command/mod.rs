@@ -336,6 +336,10 @@ impl Backend for Command {
         tools.check(tool, request.params.arguments.as_ref(), header)
     }
 
+    fn only_streams(&self, request: &Request<'_>) -> bool {
+        request.method == "subscriptions/listen"
+    }
+
     fn ready(&self) -> BoxFuture<'_, Result<(), NotReady>> {
         async move {
             let detail = match &*self.0.eras.borrow() {

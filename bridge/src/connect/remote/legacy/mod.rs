@@ -3,8 +3,10 @@
 //!
 //! A session that the server forgets is opened again with the client's own handshake, and the message
 //! that met with the loss is sent again: it was refused unread. What was under way in the old session
-//! is lost with it, and whoever asked is told.
+//! is lost with it, and whoever asked is told. What the client has set for the session's whole life is set
+//! again, where the server still lets it; a session without it is better than none.
 
+mod renewal;
 mod session;
 mod stream;
 
@@ -16,13 +18,13 @@ use std::{
 use bytes::Bytes;
 use http::{HeaderMap, StatusCode};
 use tokio::{
-    sync::mpsc,
+    sync::{mpsc, oneshot},
     time::{timeout, timeout_at},
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
-use tracing::{debug, info, warn};
+use tracing::{debug, warn};
 
-use self::session::{Opening, Session, is_lost, result_of};
+use self::session::{Opening, Session, Wish, is_lost, result_of};
 use super::{
     Foreign, Link, cancelled_id,
     client::{Heard, Ticket},
@@ -133,9 +135,9 @@ impl Inner {
             }
             Ok(Message::Request(request)) => match self.link.client.open(request.id.as_json(), true) {
                 Ok(ticket) => {
-                    self.opening.remember(&request.method, request.params.target.as_deref(), &line);
+                    let wish = self.opening.wish(&request.method, request.params.target.as_deref(), &line);
                     let inner = Arc::clone(self);
-                    self.spawn(async move { inner.answer(&ticket, line.clone()).await });
+                    self.spawn(async move { inner.answer(&ticket, line.clone(), wish).await });
                 }
                 Err(refusal) => self.link.client.tell(refusal).await,
             },
@@ -170,7 +172,7 @@ impl Inner {
             self.opening.change(|said| said.initialized = Some(line.clone()));
         }
         let what = notification.method.clone().into_owned();
-        let (sent, done) = tokio::sync::oneshot::channel::<()>();
+        let (sent, done) = oneshot::channel::<()>();
         self.spawn(async move {
             inner.deliver(line, &what).await;
             drop(sent);
@@ -199,8 +201,8 @@ impl Inner {
         }
     }
 
-    /// Has a request answered, whatever comes.
-    async fn answer(self: &Arc<Self>, ticket: &Ticket, line: Bytes) {
+    /// Has a request answered, whatever comes. `wish` is what it sets, if the server grants it.
+    async fn answer(self: &Arc<Self>, ticket: &Ticket, line: Bytes, wish: Option<Wish>) {
         let limit = self.link.request_timeout;
         let answered = tokio::select! {
             biased;
@@ -209,7 +211,11 @@ impl Inner {
             answered = timeout(limit, self.exchange(ticket, &line)) => answered,
         };
         match answered {
-            Ok(Ok(())) => {}
+            Ok(Ok(heard)) => {
+                if let Some(wish) = wish.filter(|_| heard == Heard::Result) {
+                    self.opening.keep(wish);
+                }
+            }
             Ok(Err(failure)) => ticket.fail(&failure).await,
             Err(_) => {
                 ticket.fail(&Failure::TimedOut(limit)).await;
@@ -222,11 +228,11 @@ impl Inner {
         }
     }
 
-    async fn exchange(self: &Arc<Self>, ticket: &Ticket, line: &Bytes) -> Result<(), Failure> {
+    async fn exchange(self: &Arc<Self>, ticket: &Ticket, line: &Bytes) -> Result<Heard, Failure> {
         let (replied, session) = self.post_renewing(line).await?;
         match replied.reply {
             Reply::Message(message) => match self.link.client.hear(message, Some(ticket)).await? {
-                Heard::Answer => Ok(()),
+                heard @ (Heard::Result | Heard::Refusal) => Ok(heard),
                 Heard::Other => Err(Failure::Protocol("it answered something else than the request".to_owned())),
             },
             Reply::Events(events) => self.follow(ticket, *events, session.as_deref()).await,
@@ -282,17 +288,19 @@ impl Inner {
     /// Sends `initialize`; gives the session and the server's answer, on one line.
     async fn shake_hands(&self, initialize: &Bytes) -> Result<(Session, Bytes), Failure> {
         let Replied { reply, headers } = self.link.http.post(&HeaderMap::new(), initialize.clone()).await?;
+        let answer = self.granted(reply).await?;
+        let session = Session::new(&headers, result_of(std::str::from_utf8(&answer).unwrap_or_default())?)?;
+        Ok((session, answer))
+    }
+
+    /// The answer to a request of our own, on one line, if it has a result.
+    async fn granted(&self, reply: Reply) -> Result<Bytes, Failure> {
         let answer = match reply {
             Reply::Message(message) => one_line(message).map_err(Failure::Protocol)?,
             Reply::Events(events) => self.first_answer(*events).await?,
-            Reply::Accepted => return Err(Failure::Protocol("it answered initialize without an answer".to_owned())),
+            Reply::Accepted => return Err(Failure::Protocol("it answered the request without an answer".to_owned())),
         };
-        let read = std::str::from_utf8(&answer).unwrap_or_default();
-        if let Some(refused) = refused_in(&answer) {
-            return Err(Failure::Refused(refused));
-        }
-        let session = Session::new(&headers, result_of(read)?)?;
-        Ok((session, answer))
+        refused_in(&answer).map_or(Ok(answer), |refused| Err(Failure::Refused(refused)))
     }
 
     /// The answer on a stream; what comes before it is the client's to hear.
@@ -310,42 +318,16 @@ impl Inner {
         Err(Failure::Ended)
     }
 
-    /// A session in the place of `lost`, opened as the client has opened that one. Whoever asks for it
-    /// meanwhile gets the same.
-    async fn renew(self: &Arc<Self>, lost: &Arc<Session>) -> Result<Arc<Session>, Failure> {
-        let _alone = self.renewing.lock().await;
-        match self.session() {
-            Some(now) if !Arc::ptr_eq(&now, lost) => return Ok(now),
-            _ => {}
-        }
-        lost.over.cancel();
-        let said = self.opening.said();
-        let initialize = said.initialize.ok_or(Failure::SessionLost)?;
-        let (session, _) = self.shake_hands(&initialize).await?;
-        if !session.speaks_like(lost) {
-            let text = "it speaks another protocol version than before; restart the client to begin anew";
-            return Err(Failure::Protocol(text.to_owned()));
-        }
-        let session = Arc::new(session);
-        let again = said.initialized.iter().chain(said.wishes.iter().map(|(_, line)| line));
-        for line in again {
-            let replied = self.link.http.post(&session.headers(), line.clone()).await?;
-            if let Reply::Events(events) = replied.reply {
-                self.first_answer(*events).await?;
-            }
-        }
-        info!(wishes = said.wishes.len(), "the server had forgotten the session; opened a new one");
-        *self.session.locked() = Some(Arc::clone(&session));
-        if said.initialized.is_some() {
-            self.listen(Arc::clone(&session));
-        }
-        Ok(session)
-    }
-
     /// Ends the session, if there is one.
     async fn leave(&self) {
         let session = self.session.locked().take();
-        let Some(session) = session else { return };
+        if let Some(session) = session {
+            self.end(&session).await;
+        }
+    }
+
+    /// Ends `session` here, and at the server.
+    async fn end(&self, session: &Session) {
         session.over.cancel();
         if !session.has_id() {
             return;

@@ -84,8 +84,18 @@ pub(super) struct Opening(Mutex<Said>);
 pub(super) struct Said {
     pub(super) initialize: Option<Bytes>,
     pub(super) initialized: Option<Bytes>,
-    /// `logging/setLevel` and `resources/subscribe`, the last of each kind and resource.
-    pub(super) wishes: Vec<(String, Bytes)>,
+    /// The last of each name.
+    pub(super) wishes: Vec<Wish>,
+}
+
+/// A request that sets something for the session's whole life: `logging/setLevel` or
+/// `resources/subscribe`.
+#[derive(Clone, Debug)]
+pub(super) struct Wish {
+    /// What it is about.
+    pub(super) name: String,
+    /// The request.
+    pub(super) line: Bytes,
 }
 
 /// Subscriptions that are made again; a client with more has to see to them itself.
@@ -102,20 +112,35 @@ impl Opening {
         self.0.locked().clone()
     }
 
-    /// Remembers a request that sets something for the session's whole life.
-    pub(super) fn remember(&self, method: &str, target: Option<&str>, line: &Bytes) {
-        let (name, lasts) = match method {
-            "logging/setLevel" => ("level".to_owned(), true),
-            "resources/subscribe" => (format!("resource {}", target.unwrap_or_default()), true),
-            "resources/unsubscribe" => (format!("resource {}", target.unwrap_or_default()), false),
-            _ => return,
+    /// The wish that a request is, to be [kept](Self::keep) when the server has granted it. One that takes
+    /// a wish back is no wish: nobody wants that any more, whatever the server says to it.
+    pub(super) fn wish(&self, method: &str, target: Option<&str>, line: &Bytes) -> Option<Wish> {
+        let resource = || format!("resource {}", target.unwrap_or_default());
+        let name = match method {
+            "logging/setLevel" => "level".to_owned(),
+            "resources/subscribe" => resource(),
+            "resources/unsubscribe" => {
+                self.forget(&resource());
+                return None;
+            }
+            _ => return None,
         };
+        Some(Wish { name, line: line.clone() })
+    }
+
+    /// Remembers `wish`, in the place of an earlier one of its name.
+    pub(super) fn keep(&self, wish: Wish) {
         self.change(|said| {
-            said.wishes.retain(|(known, _)| *known != name);
-            if lasts && said.wishes.len() < WISHES_MAX {
-                said.wishes.push((name, line.clone()));
+            said.wishes.retain(|known| known.name != wish.name);
+            if said.wishes.len() < WISHES_MAX {
+                said.wishes.push(wish);
             }
         });
+    }
+
+    /// Forgets the wish called `name`.
+    pub(super) fn forget(&self, name: &str) {
+        self.change(|said| said.wishes.retain(|known| known.name != name));
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use tokio::time::{Instant, sleep_until, timeout};
+use tokio::time::{Instant, sleep_until};
 use tracing::{debug, info, warn};
 
 use super::{
@@ -35,12 +35,12 @@ impl Inner {
         ticket: &Ticket,
         mut events: Events,
         session: Option<&Session>,
-    ) -> Result<(), Failure> {
+    ) -> Result<Heard, Failure> {
         let mut place = Place::default();
         let mut back_off = BackOff::new(RESUME_PAUSE_MAX);
         loop {
             match self.read(&mut events, &mut place, Some(ticket), &mut back_off).await {
-                Ok(Heard::Answer) => return Ok(()),
+                Ok(heard @ (Heard::Result | Heard::Refusal)) => return Ok(heard),
                 Ok(Heard::Other) | Err(Failure::Broken(_)) => {}
                 Err(failure) => return Err(failure),
             }
@@ -60,8 +60,12 @@ impl Inner {
     ) -> Result<Heard, Failure> {
         while let Some(data) = events.next(place).await? {
             back_off.forget();
-            if !data.is_empty() && self.link.client.hear(data, ticket).await? == Heard::Answer {
-                return Ok(Heard::Answer);
+            if data.is_empty() {
+                continue;
+            }
+            let heard = self.link.client.hear(data, ticket).await?;
+            if heard.is_answer() {
+                return Ok(heard);
             }
         }
         Ok(Heard::Other)
@@ -120,10 +124,7 @@ impl Inner {
                     let lost = Arc::clone(session);
                     // A task of its own, because renewing ends this one.
                     self.spawn(async move {
-                        // Requests wait for it, and their time is not endless either.
-                        let limit = inner.link.request_timeout;
-                        let renewed = timeout(limit, inner.renew(&lost)).await;
-                        if let Err(failure) = renewed.unwrap_or(Err(Failure::TimedOut(limit))) {
+                        if let Err(failure) = inner.renew(&lost).await {
                             warn!(%failure, "the server has forgotten the session, and opens no other");
                         }
                     });

@@ -54,7 +54,7 @@ impl Inner {
                 Err(failure) => Err(failure),
             };
             match heard {
-                Ok(Heard::Answer) => return Ok(()),
+                Ok(Heard::Result | Heard::Refusal) => return Ok(()),
                 Ok(Heard::Other) if progress.agreed.is_none() => return Err(Failure::Ended),
                 Ok(Heard::Other) => debug!("a subscription's stream ended without a word; subscribing again"),
                 Err(failure)
@@ -92,8 +92,9 @@ impl Inner {
                 }
                 progress.agreed = Some(agreed);
             }
-            if self.hear(line, ticket).await? == Heard::Answer {
-                return Ok(Heard::Answer);
+            let heard = self.hear(line, ticket).await?;
+            if heard.is_answer() {
+                return Ok(heard);
             }
         }
         Ok(Heard::Other)

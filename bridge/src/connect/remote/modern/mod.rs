@@ -254,13 +254,13 @@ impl Inner {
         };
         match self.link.http.post(headers, line.clone()).await?.reply {
             Reply::Message(message) => match self.hear(looked_at(message)?, ticket).await? {
-                Heard::Answer => Ok(()),
+                Heard::Result | Heard::Refusal => Ok(()),
                 Heard::Other => Err(Failure::Protocol("it answered something else than the request".to_owned())),
             },
             Reply::Events(mut events) => {
                 let mut place = Place::default();
                 while let Some(data) = events.next(&mut place).await? {
-                    if !data.is_empty() && self.hear(looked_at(data)?, ticket).await? == Heard::Answer {
+                    if !data.is_empty() && self.hear(looked_at(data)?, ticket).await?.is_answer() {
                         return Ok(());
                     }
                 }
