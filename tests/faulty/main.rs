@@ -8,6 +8,7 @@ use std::{
     time::Duration,
 };
 
+use serde_json::{Value, json};
 use tiny::{Tiny, note, print};
 
 mod tiny;
@@ -63,6 +64,29 @@ fn main() -> ExitCode {
         ("close-stdout", None) => {
             return become_shell(r#"exec 3<&0; "$0" half-line <&3 & exec >&-; wait; exec sleep 600"#);
         }
+        // Closes stdin after the first call's answer, says so, and lives on.
+        ("close-stdin", None) => Tiny::after(|_| {
+            become_shell_with(r#"echo "reads no more" >&2; exec sleep 600"#, Stdio::null());
+        })
+        .serve(),
+        // Asks the user something at each call, and neither answers nor withdraws that.
+        ("asks", None) => Tiny::instead(|message| {
+            let form = json!({ "message": "Who?", "requestedSchema": { "type": "object", "properties": {} } });
+            let question = json!({
+                "jsonrpc": "2.0", "id": format!("of {}", message["id"]), "method": "elicitation/create", "params": form,
+            });
+            (message["method"] == "tools/call").then(|| format!("{question}\n"))
+        })
+        .serve(),
+        // Tells of a change as soon as somebody has subscribed, and of one that everybody hears of.
+        ("updates-at-once", None) => Tiny::instead(|message| {
+            let answer = json!({ "jsonrpc": "2.0", "id": message["id"], "result": {} });
+            let params = json!({ "uri": message["params"]["uri"] });
+            let update = json!({ "jsonrpc": "2.0", "method": "notifications/resources/updated", "params": params });
+            let lists = json!({ "jsonrpc": "2.0", "method": "notifications/tools/list_changed" });
+            (message["method"] == "resources/subscribe").then(|| format!("{answer}\n{update}\n{lists}\n"))
+        })
+        .serve(),
         // Leaves two programs behind: one in its group, one in a session of its own. Both have its
         // stdout and stderr.
         ("grandchild", None) => {
@@ -97,11 +121,15 @@ fn main() -> ExitCode {
 
 impl Tiny {
     fn before(before: impl Fn(u64) -> Option<String> + 'static) -> Self {
-        Self { before: Some(Box::new(before)), after: None }
+        Self { before: Some(Box::new(before)), ..Self::default() }
     }
 
     fn after(after: impl Fn(u64) + 'static) -> Self {
-        Self { before: None, after: Some(Box::new(after)) }
+        Self { after: Some(Box::new(after)), ..Self::default() }
+    }
+
+    fn instead(instead: impl Fn(&Value) -> Option<String> + 'static) -> Self {
+        Self { instead: Some(Box::new(instead)), ..Self::default() }
     }
 }
 
@@ -121,11 +149,15 @@ fn drain() {
 }
 
 /// Replaces this process by a shell with `script`, in which `$0` is this program.
-#[cfg(unix)]
 fn become_shell(script: &str) -> ExitCode {
+    become_shell_with(script, Stdio::inherit())
+}
+
+#[cfg(unix)]
+fn become_shell_with(script: &str, stdin: Stdio) -> ExitCode {
     use std::os::unix::process::CommandExt;
     let error = match std::env::current_exe() {
-        Ok(this) => Command::new("/bin/sh").args(["-c", script]).arg(this).exec(),
+        Ok(this) => Command::new("/bin/sh").args(["-c", script]).arg(this).stdin(stdin).exec(),
         Err(error) => error,
     };
     note(&format!("cannot become a shell: {error}"));
@@ -133,7 +165,7 @@ fn become_shell(script: &str) -> ExitCode {
 }
 
 #[cfg(not(unix))]
-fn become_shell(_script: &str) -> ExitCode {
+fn become_shell_with(_script: &str, _stdin: Stdio) -> ExitCode {
     note("there is no shell to become here");
     ExitCode::FAILURE
 }

@@ -12,7 +12,12 @@ pub(crate) struct Tiny {
     pub(crate) before: Option<Box<dyn Fn(u64) -> Option<String>>>,
     /// What comes after the answer of each call.
     pub(crate) after: Option<Box<dyn Fn(u64)>>,
+    /// Lines that come instead of the answer to a request, in one piece, if it gives some.
+    pub(crate) instead: Option<Instead>,
 }
+
+/// What a server says to a request in place of its answer.
+type Instead = Box<dyn Fn(&Value) -> Option<String>>;
 
 impl Tiny {
     /// Serves until the end of stdin.
@@ -21,6 +26,10 @@ impl Tiny {
         for line in std::io::stdin().lock().lines().map_while(Result::ok) {
             let message: Value = serde_json::from_str(&line).unwrap_or_default();
             let (Some(id), Some(method)) = (message.get("id"), message["method"].as_str()) else { continue };
+            if let Some(lines) = self.instead.as_ref().and_then(|instead| instead(&message)) {
+                print(&lines);
+                continue;
+            }
             let answer = match method {
                 "initialize" => result(&json!({
                     "protocolVersion": "2025-11-25",

@@ -49,6 +49,28 @@ fn a_server_that_closes_its_output_or_stops_in_mid_line_has_ended() {
     }
 }
 
+/// It would be asked again and again, and each request would wait until its deadline.
+#[test]
+fn a_server_that_closes_its_input_and_lives_on_is_replaced() {
+    for isolation in ["session", "shared"] {
+        for legacy in [false, true] {
+            let rig = Rig::faulty(&["close-stdin"], |line| {
+                line.flag("--isolation", isolation).flag("--request-timeout", "20s").flag("--pool", "0")
+            });
+            let mut client = if legacy { rig.legacy("alice") } else { rig.modern("alice") };
+            for call in 1..=2 {
+                assert_eq!(client.text("ok", &json!({})), "ok", "{isolation} {legacy}");
+                let closed = || rig.errors().iter().filter(|line| *line == "reads no more").count();
+                eventually("the end of its input", || closed() == call);
+                let reply = client.call("ok", &json!({}));
+                let text = reply.error(502, -32603);
+                assert!(text.contains("it does not read its input any more"), "{isolation} {legacy}: {text}");
+            }
+            assert_eq!(client.text("ok", &json!({})), "ok", "{isolation} {legacy}");
+        }
+    }
+}
+
 #[test]
 fn a_server_that_dies_after_its_answer_has_answered() {
     for isolation in ["request", "session", "shared"] {

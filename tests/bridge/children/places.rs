@@ -168,6 +168,46 @@ fn servers_that_are_kept_for_a_retry_make_room_for_who_needs_one() {
     assert_eq!(rig.modern("dave").text("count", &json!({})), "1");
 }
 
+/// They would keep others out until they have been idle for half an hour.
+#[test]
+fn processes_that_were_kept_for_users_make_room_for_who_needs_one() {
+    for era in ["legacy", "modern"] {
+        let rig = Rig::everything(era, "session", |line| line.flag("--max-children", "2").flag("--pool", "0"));
+        rig.wait_until_ready();
+        rig.wait_for_processes(0);
+        for user in ["alice", "bob", "carol"] {
+            assert_eq!(rig.modern(user).text("count", &json!({})), "1", "{era}");
+        }
+        // The least recently used had to go.
+        assert_eq!(rig.modern("bob").text("count", &json!({})), "2", "{era}");
+        // Her share is one, and another client of hers is another owner.
+        let mut other_client = Client::modern(rig.bridge.address(), &rig.token("carol", "other-app"));
+        assert_eq!(other_client.text("count", &json!({})), "1", "{era}");
+        assert_eq!(rig.modern("bob").text("count", &json!({})), "3", "{era}: not one of his");
+    }
+}
+
+#[test]
+fn a_process_that_is_used_does_not_make_room() {
+    let rig = Rig::everything("modern", "session", |line| line.flag("--max-children", "2").flag("--pool", "0"));
+    rig.wait_until_ready();
+    rig.wait_for_processes(0);
+    let (mut alice, mut bob) = (rig.modern("alice"), rig.modern("bob"));
+    assert_eq!(alice.text("count", &json!({})), "1");
+    let call = alice.begin("sleep", &json!({ "ms": 600_000 }));
+    let mut without_it = 1;
+    eventually("it runs", || {
+        without_it += 1;
+        alice.text("count", &json!({})) != without_it.to_string()
+    });
+    assert_eq!(bob.text("count", &json!({})), "1");
+    assert_eq!(rig.modern("carol").text("count", &json!({})), "1");
+    let mut other_client = Client::modern(rig.bridge.address(), &rig.token("alice", "other-app"));
+    refused(&other_client.call("count", &json!({})));
+    assert!(!rig.errors().contains(&"cancelled".to_owned()));
+    drop(call);
+}
+
 /// A legacy call goes on without its client, and so does its share of what the bridge carries.
 #[test]
 fn a_user_who_leaves_running_calls_behind_does_not_begin_ever_more() {

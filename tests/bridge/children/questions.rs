@@ -91,3 +91,17 @@ fn refusal_of_the_second_question_does_not_wait_for_the_answer_to_the_first() {
     assert_eq!(client.exchange(&refusal).head.status, 202);
     assert_eq!(next_message(&mut call)["error"], error);
 }
+
+/// Some servers do not take back what they have asked; more than a session may leave unanswered.
+#[test]
+fn questions_of_cancelled_calls_do_not_use_up_those_of_a_session() {
+    let rig = Rig::faulty(&["asks"], |line| line);
+    let token = rig.token("alice", "app");
+    let mut client = Client::legacy_with(rig.bridge.address(), &token, &json!({ "elicitation": {} }));
+    for _ in 0..257 {
+        let (mut call, _) = asking(&mut client, "ok");
+        client.notify("notifications/cancelled", &json!({ "requestId": client.last_id }));
+        assert_eq!(call.next_event(), None, "what was cancelled is not answered");
+    }
+    asking(&mut client, "ok");
+}

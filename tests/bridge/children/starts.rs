@@ -118,6 +118,66 @@ fn works_again(isolation: &str, pool: &str) {
     assert_eq!(rig.modern("alice").call("count", &json!({})).head.status, 200, "{isolation} {pool}");
 }
 
+/// Processes that wait for sessions have not said anything yet: that they have been started says nothing.
+#[test]
+fn a_legacy_command_that_breaks_is_not_ready_and_not_started_in_a_busy_loop() {
+    let scratch = Scratch::new();
+    let (works, starts) = (scratch.file("works", ""), scratch.file("starts", ""));
+    let program = example("everything");
+    let script = r#"echo x >> "$1"; [ -e "$0" ] || exit 3; exec "$2" --era legacy"#;
+    let command = ["/bin/sh", "-c", script, &works, &starts, program.to_str().expect("UTF-8")];
+    let rig = Rig::of(&command, |line| line.flag("--pool", "2"));
+    rig.wait_until_ready();
+    let mut sessions = [rig.legacy("alice"), rig.legacy("bob")];
+    // Theirs, and those that wait for the next.
+    rig.wait_for_processes(4);
+    fs::remove_file(&works).expect("our own file");
+    sessions.iter_mut().for_each(Client::delete);
+    rig.processes().into_iter().for_each(kill);
+    eventually("it is not ready", || rig.readiness().0 == 503);
+    assert!(rig.logged("exited with code 3") > 0, "{}", rig.bridge.log_text());
+
+    let count = || fs::read_to_string(&starts).expect("our own file").lines().count();
+    let before = count();
+    for _ in 0..100 {
+        let status = rig.modern("alice").initialize(&json!({})).head.status;
+        assert!([502, 503].contains(&status), "{status}");
+    }
+    let started = count() - before;
+    assert!(started <= 40, "{started} starts: each pause is twice as long");
+
+    fs::write(&works, "").expect("our own file");
+    rig.wait_until_ready();
+    assert_eq!(rig.legacy("alice").text("count", &json!({})), "1");
+}
+
+/// It must not take a whole request's time each time, unnoticed.
+#[test]
+fn a_legacy_command_that_says_nothing_any_more_is_not_ready() {
+    for (start_timeout, request_timeout, status) in [("1s", "30s", 503), ("5s", "1s", 504)] {
+        let scratch = Scratch::new();
+        let works = scratch.file("works", "");
+        let program = example("everything");
+        let script = r#"[ -e "$0" ] || exec sleep 600; exec "$1" --era legacy"#;
+        let command = ["/bin/sh", "-c", script, &works, program.to_str().expect("UTF-8")];
+        let rig = Rig::of(&command, |line| {
+            let line = line.flag("--pool", "0").flag("--stop-grace", "200ms");
+            line.flag("--start-timeout", start_timeout).flag("--request-timeout", request_timeout)
+        });
+        rig.wait_until_ready();
+        fs::remove_file(&works).expect("our own file");
+        rig.modern("alice").initialize(&json!({})).error(status, -32603);
+        eventually("it is not ready", || rig.readiness().0 == 503);
+        assert!(rig.logged("it answered nothing in time (--start-timeout)") > 0, "{}", rig.bridge.log_text());
+    }
+}
+
+fn kill(process: u32) {
+    let mut command = std::process::Command::new("/bin/kill");
+    // It may be gone already.
+    command.arg("-KILL").arg(process.to_string()).status().expect("kill starts");
+}
+
 #[test]
 fn a_slow_start_keeps_requests_waiting_and_does_not_fail_them() {
     let rig = Rig::faulty(&["slow-start", "1000"], |line| line);

@@ -148,6 +148,37 @@ fn logs_never_cross_clients_in_a_shared_process() {
     }
 }
 
+/// Right after the answer is after it: the client has subscribed by then.
+#[test]
+fn a_change_right_after_the_answer_to_a_subscription_is_heard() {
+    let rig = Rig::faulty(&["updates-at-once"], |line| line.flag("--isolation", "shared"));
+    for user in ["alice", "bob"] {
+        let mut client = rig.legacy(user);
+        for number in 0..20 {
+            let uri = format!("test://{user}/{number}");
+            let mut stream = client.listen();
+            assert_eq!(client.ask("resources/subscribe", &json!({ "uri": uri })).answer()["result"], json!({}));
+            assert_eq!(hears(&mut stream, "notifications/resources/updated", user)["params"]["uri"], uri);
+            hears(&mut stream, "notifications/tools/list_changed", user);
+        }
+    }
+}
+
+/// Nor does who was refused hear of what is below it, when others watch that.
+#[test]
+fn a_subscription_that_is_refused_hears_nothing() {
+    let rig = Rig::everything("legacy", "shared", |line| line);
+    let (mut alice, mut bob) = (rig.legacy("alice"), rig.legacy("bob"));
+    let (mut of_alice, mut of_bob) = (alice.listen(), bob.listen());
+    alice.ask("resources/subscribe", &json!({ "uri": "test://static-text" })).error(200, -32603);
+    let below = json!({ "uri": "test://static-text/below" });
+    assert_eq!(bob.ask("resources/subscribe", &below).answer()["result"], json!({}));
+    assert_eq!(bob.text("touch", &below), "notifications: 1");
+    hears(&mut of_bob, "notifications/resources/updated", "he watches it");
+    touch_lists(&mut bob);
+    hears_lists(&mut of_alice, "the lists alone");
+}
+
 /// Where several watch one resource, one that stops must not stop it for the others.
 #[test]
 fn who_stops_to_watch_a_resource_stops_it_for_nobody_else() {

@@ -72,6 +72,13 @@ impl Input {
         Ok(self.pipe.put(one_line(line), room)?)
     }
 
+    /// Waits until the process turns out not to read any more, although nobody has closed its input; gives
+    /// whether lines are lost that were queued before. Cancel-safe.
+    pub(crate) async fn refused(&self) -> bool {
+        self.pipe.refused.cancelled().await;
+        self.pipe.state.locked().has_lost
+    }
+
     fn try_room(&self) -> Result<SemaphorePermit<'_>, TrySendError> {
         if self.end.is_cancelled() {
             return Err(TrySendError::Ended(Ended));
@@ -104,12 +111,13 @@ pub(super) fn open(
     pipe: impl AsyncWrite + Send + Unpin + 'static,
     orders: Orders,
 ) -> (Input, impl Future<Output = ()> + Send) {
-    let state = State { pipe: Some(Box::new(pipe)), waiting: VecDeque::new() };
+    let state = State { pipe: Some(Box::new(pipe)), waiting: VecDeque::new(), has_lost: false };
     let pipe = Arc::new(Pipe {
         state: Mutex::new(state),
         room: Semaphore::new(QUEUE_MAX_LINES),
         filled: Notify::new(),
         unused: CancellationToken::new(),
+        refused: CancellationToken::new(),
     });
     let in_use = Arc::new(pipe.unused.clone().drop_guard());
     let input = Input { pipe: Arc::clone(&pipe), end: orders.end.clone(), _in_use: in_use };
@@ -134,6 +142,8 @@ struct Pipe {
     filled: Notify,
     /// No input is left.
     unused: CancellationToken,
+    /// A line could not be written.
+    refused: CancellationToken,
 }
 
 struct State {
@@ -141,6 +151,8 @@ struct State {
     pipe: Option<Box<dyn AsyncWrite + Send + Unpin>>,
     /// Lines, the first perhaps without its beginning.
     waiting: VecDeque<Line>,
+    /// Of what waited, some could not be written.
+    has_lost: bool,
 }
 
 type Line = Chain<Bytes, &'static [u8]>;
@@ -155,9 +167,12 @@ impl Pipe {
         }
         state.waiting.push_back(line.chain(b"\n"));
         room.forget();
-        // Who is to be woken when there is room is said by the task, which looks again.
-        if was_empty && self.poll_write(&mut state, &mut Context::from_waker(Waker::noop())).is_pending() {
-            self.filled.notify_one();
+        if was_empty {
+            // Who is to be woken when there is room is said by the task, which looks again.
+            match self.poll_write(&mut state, &mut Context::from_waker(Waker::noop())) {
+                Poll::Pending => self.filled.notify_one(),
+                Poll::Ready(written) => written?,
+            }
         }
         Ok(())
     }
@@ -165,7 +180,15 @@ impl Pipe {
     /// Writes what waits, until `end` or no input is left and nothing waits.
     async fn write(&self, end: &CancellationToken) {
         loop {
-            poll_fn(|context| self.poll_write(&mut self.state.locked(), context)).await;
+            let written = poll_fn(|context| {
+                let mut state = self.state.locked();
+                let written = ready!(self.poll_write(&mut state, context));
+                state.has_lost |= written.is_err();
+                Poll::Ready(written)
+            });
+            if written.await.is_err() {
+                return;
+            }
             tokio::select! {
                 biased;
                 () = self.filled.notified() => {}
@@ -176,7 +199,7 @@ impl Pipe {
     }
 
     /// Writes what waits. What goes wrong closes the pipe.
-    fn poll_write(&self, state: &mut State, context: &mut Context<'_>) -> Poll<()> {
+    fn poll_write(&self, state: &mut State, context: &mut Context<'_>) -> Poll<Result<(), Ended>> {
         while let (Some(line), Some(pipe)) = (state.waiting.front_mut(), &mut state.pipe) {
             let mut parts = [IoSlice::new(&[]); 2];
             let count = line.chunks_vectored(&mut parts);
@@ -184,7 +207,8 @@ impl Pipe {
                 Ok(written) if written > 0 => line.advance(written),
                 _ => {
                     self.close(state);
-                    break;
+                    self.refused.cancel();
+                    return Poll::Ready(Err(Ended));
                 }
             }
             if !line.has_remaining() {
@@ -192,7 +216,7 @@ impl Pipe {
                 self.room.add_permits(1);
             }
         }
-        Poll::Ready(())
+        Poll::Ready(Ok(()))
     }
 
     fn close(&self, state: &mut State) {
@@ -222,9 +246,17 @@ fn one_line(line: Bytes) -> Bytes {
 
 #[cfg(test)]
 mod tests {
-    use tokio::io::{AsyncReadExt as _, DuplexStream, duplex};
+    use std::time::Duration;
+
+    use tokio::{
+        io::{AsyncReadExt as _, DuplexStream, duplex},
+        time::timeout,
+    };
 
     use super::*;
+
+    /// How long to wait for what must happen; only a failing test ever waits this long.
+    const PATIENCE: Duration = Duration::from_secs(10);
 
     #[test]
     fn a_line_break_inside_cannot_make_two_lines() {
@@ -279,11 +311,24 @@ mod tests {
     async fn nobody_waits_for_who_is_gone() {
         let (input, writing, theirs, _) = opened(2);
         drop(theirs);
-        let _ = input.send("it cannot be known that nobody reads this".into()).await;
-        assert_eq!(input.send("line".into()).await, Err(Ended));
+        for _ in 0..2 {
+            assert_eq!(input.send("line".into()).await, Err(Ended));
+        }
+        let refused = timeout(PATIENCE, input.refused()).await;
+        assert_eq!(refused, Ok(false), "who has sent it knows");
         drop(writing);
         let (input, writing, _theirs, _) = opened(2);
         drop(writing);
         assert_eq!(input.send("line".into()).await, Err(Ended));
+    }
+
+    #[tokio::test]
+    async fn what_was_queued_for_who_is_gone_is_told_to_be_lost() {
+        let (input, writing, theirs, _) = opened(2);
+        assert_eq!(input.send("it is queued".into()).await, Ok(()));
+        drop(theirs);
+        writing.await;
+        let refused = timeout(PATIENCE, input.refused()).await;
+        assert_eq!(refused, Ok(true));
     }
 }

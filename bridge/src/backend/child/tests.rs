@@ -419,19 +419,27 @@ fn the_end_of_the_runtime_is_the_end_of_its_children() {
     assert!(!process.handle.has_ended());
 }
 
-/// The name of the variable that tells [`many_processes_leave_nothing`] to count instead of starting
-/// itself where nobody else opens files and starts processes.
+/// The name of the variable that tells a test to go on instead of starting itself where nobody else
+/// opens files and starts processes.
 const ALONE: &str = "ALONE";
+
+/// Whether this is the test with that name alone; otherwise runs it so, and that has passed.
+fn is_alone(test: &str) -> bool {
+    if std::env::var_os(ALONE).is_some() {
+        return true;
+    }
+    let this = std::env::current_exe().expect("this program");
+    let name = format!("backend::child::tests::{test}");
+    let output = Command::new(this).args(["--exact", &name, "--nocapture"]).env(ALONE, "1").output();
+    let output = output.expect("this program again");
+    let text = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success() && text.contains("1 passed"), "{text}");
+    false
+}
 
 #[test]
 fn many_processes_leave_nothing() {
-    if std::env::var_os(ALONE).is_none() {
-        let this = std::env::current_exe().expect("this program");
-        let name = "backend::child::tests::many_processes_leave_nothing";
-        let output = Command::new(this).args(["--exact", name, "--nocapture"]).env(ALONE, "1").output();
-        let output = output.expect("this program again");
-        let text = String::from_utf8_lossy(&output.stdout);
-        assert!(output.status.success() && text.contains("1 passed"), "{text}");
+    if !is_alone("many_processes_leave_nothing") {
         return;
     }
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
@@ -458,5 +466,29 @@ fn many_processes_leave_nothing() {
         };
         let children: Vec<_> = processes().into_iter().filter(is_child).collect();
         assert_eq!(children, Vec::<u32>::new(), "zombies, or worse");
+    });
+}
+
+/// In a container the one of the tunnel and that of the servers are at work in one process.
+#[test]
+fn an_undertaker_does_not_bury_who_is_anothers() {
+    if !is_alone("an_undertaker_does_not_bury_who_is_anothers") {
+        return;
+    }
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+    runtime.block_on(async {
+        let (ours, theirs) = (World::new(), World::new());
+        let short = theirs.spawn(&shell("sleep 1000 & exit 3", LONG));
+        let long = ours.spawn(&program("cat", &[]));
+        // Its keeper cannot see that before this task waits.
+        let pid = rustix::process::Pid::from_raw(short.handle.id() as i32).expect("a process");
+        let options = rustix::process::WaitIdOptions::EXITED | rustix::process::WaitIdOptions::NOWAIT;
+        rustix::process::waitid(rustix::process::WaitId::Pid(pid), options).expect("our own child");
+        undertaker::bury_all_but_ours();
+        assert_eq!(within("its end", short.handle.ended()).await.to_string(), "exited with code 3");
+        theirs.empty().await;
+        assert_eq!((ours.0.living(), theirs.0.living()), (1, 0));
+        drop(long);
+        ours.empty().await;
     });
 }

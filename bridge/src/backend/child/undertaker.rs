@@ -1,10 +1,13 @@
 //! From a program to a process, and from a process to its end.
 
 use std::{
-    collections::HashSet,
+    collections::BTreeSet,
     fmt,
     process::{Command, Stdio},
-    sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock},
+    sync::{
+        Arc, Mutex, PoisonError, RwLock,
+        atomic::{AtomicUsize, Ordering},
+    },
     time::Duration,
 };
 
@@ -12,12 +15,15 @@ use tokio::{sync::watch, time::timeout};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::{debug, warn};
 
-use crate::backend::child::{
-    ExitDescription, Handle, INSTANCE_VARIABLE, Orders, Output, Pipe, Process, Program, SpawnError, errors,
-    group::Group, input,
-};
 #[cfg(target_os = "linux")]
 use crate::backend::child::{orphans, watcher::Watcher};
+use crate::{
+    backend::child::{
+        ExitDescription, Handle, INSTANCE_VARIABLE, Orders, Output, Pipe, Process, Program, SpawnError, errors,
+        group::Group, input,
+    },
+    sync::Locked as _,
+};
 
 /// How long the dead may take to be buried once they were killed.
 const KILLED_MAX: Duration = Duration::from_secs(1);
@@ -33,15 +39,19 @@ struct Shared {
     /// Children of these tokens are every process's own.
     end: CancellationToken,
     kill: CancellationToken,
-    /// The processes that are not over, which only their keepers may wait for.
-    living: Mutex<HashSet<u32>>,
-    /// Held for reading while a process is started and not yet among the living.
-    births: RwLock<()>,
+    /// How many processes are not over.
+    living: AtomicUsize,
     /// The value of [`INSTANCE_VARIABLE`].
     instance: String,
     #[cfg(target_os = "linux")]
     watcher: Option<Watcher>,
 }
+
+/// The processes of all undertakers that are not over, which only their keepers may wait for.
+static LIVING: Mutex<BTreeSet<u32>> = Mutex::new(BTreeSet::new());
+
+/// Held for reading while a process is started and not yet among the living.
+static BIRTHS: RwLock<()> = RwLock::new(());
 
 impl Undertaker {
     /// An undertaker whose processes end with this program, however it ends.
@@ -72,8 +82,7 @@ impl Undertaker {
             tasks: TaskTracker::new(),
             end: CancellationToken::new(),
             kill: CancellationToken::new(),
-            living: Mutex::default(),
-            births: RwLock::default(),
+            living: AtomicUsize::new(0),
             #[cfg(target_os = "linux")]
             watcher: watched.then(|| Watcher::new(&instance)),
             instance,
@@ -82,7 +91,7 @@ impl Undertaker {
 
     /// How many processes are not over.
     pub fn living(&self) -> usize {
-        self.0.living().len()
+        self.0.living.load(Ordering::Relaxed)
     }
 
     /// What marks this undertaker's processes: the value of [`INSTANCE_VARIABLE`] in their
@@ -145,7 +154,7 @@ impl Undertaker {
             watcher.ensure();
         }
         let command = self.command(program, identity);
-        let birth = shared.births.read().unwrap_or_else(PoisonError::into_inner);
+        let birth = BIRTHS.read().unwrap_or_else(PoisonError::into_inner);
         let started = Group::spawn(command);
         let (group, (stdin, stdout, stderr)) = started.map_err(|error| SpawnError::explain(program, error))?;
         let id = group.id();
@@ -205,20 +214,20 @@ impl Program {
     }
 }
 
-impl Shared {
-    fn living(&self) -> MutexGuard<'_, HashSet<u32>> {
-        self.living.lock().unwrap_or_else(PoisonError::into_inner)
+/// Waits for those who have lost their parents, if that falls to us: see [`orphans`].
+#[cfg(target_os = "linux")]
+fn bury_orphans() {
+    if orphans::are_ours() {
+        bury_all_but_ours();
     }
+}
 
-    /// Waits for those who have lost their parents, if that falls to us: see [`orphans`].
-    #[cfg(target_os = "linux")]
-    fn bury_orphans(&self) {
-        if orphans::are_ours() {
-            let _no_birth = self.births.write().unwrap_or_else(PoisonError::into_inner);
-            let living = self.living();
-            orphans::bury(|id| !living.contains(&id));
-        }
-    }
+/// Waits for every child of this process that has ended and is no undertaker's.
+#[cfg(target_os = "linux")]
+pub(super) fn bury_all_but_ours() {
+    let _no_birth = BIRTHS.write().unwrap_or_else(PoisonError::into_inner);
+    let living = LIVING.locked();
+    orphans::bury(|id| !living.contains(&id));
 }
 
 /// Counts a process as living.
@@ -230,14 +239,16 @@ struct Alive {
 
 impl Alive {
     fn new(undertaker: Undertaker, id: u32, until_over: Box<dyn Send + Sync>) -> Self {
-        undertaker.0.living().insert(id);
+        undertaker.0.living.fetch_add(1, Ordering::Relaxed);
+        LIVING.locked().insert(id);
         Self { undertaker, id, _until_over: until_over }
     }
 }
 
 impl Drop for Alive {
     fn drop(&mut self) {
-        self.undertaker.0.living().remove(&self.id);
+        LIVING.locked().remove(&self.id);
+        self.undertaker.0.living.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
@@ -268,7 +279,7 @@ impl Keeper {
         debug!(child = self.name, pid = id, "the child {how}");
         self.orders.over.cancel();
         #[cfg(target_os = "linux")]
-        self.alive.undertaker.0.bury_orphans();
+        bury_orphans();
         drop(self.alive);
         self.tell.send_replace(Some(how));
     }

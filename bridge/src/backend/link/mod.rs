@@ -269,7 +269,7 @@ impl Link {
         if self.pipe().input.send(line).await.is_ok() {
             return Ok(());
         }
-        // The reader knows best why, and learns of it at the same time.
+        // The reader knows best why, and learns of it soon.
         self.ended().await;
         Err(self.pipe().table().end().unwrap_or_else(|| Ended("it does not read its input any more".into())))
     }

@@ -1,10 +1,13 @@
 //! Reads what a child writes and brings it to whom it belongs.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use serde_json::value::RawValue;
-use tokio::sync::mpsc::{Sender, error::TrySendError};
+use tokio::{
+    sync::mpsc::{Sender, error::TrySendError},
+    time::{sleep, timeout},
+};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
@@ -31,11 +34,18 @@ const STRAY_BYTES_MAX: usize = 256 * 1024;
 /// After so many warnings about one child's stray lines it is known what it does.
 const STRAY_WARNINGS_MAX: usize = 100;
 
+/// How long a child that has closed its output may take to end: how it ended says more.
+const END_FOLLOWS: Duration = Duration::from_millis(250);
+
+/// How long a child that does not read any more may take to say why: longer than that.
+const REASON_FOLLOWS: Duration = Duration::from_millis(500);
+
 /// Reads until the child ends, breaks the protocol, or `stop`.
 pub(super) async fn read(pipe: Arc<Pipe>, mut output: Output, stop: CancellationToken) {
     let ended = tokio::select! {
         () = stop.cancelled() => Ended("it is not needed any more".into()),
         ended = pipe.read_all(&mut output) => ended,
+        ended = pipe.refused() => ended,
     };
     pipe.table().end_with(ended);
     pipe.ended.cancel();
@@ -98,11 +108,25 @@ impl Pipe {
     async fn left(&self) -> Ended {
         // An output that is closed while the process lives is an end, too; its owner ends the rest.
         let Some(handle) = self.handle.upgrade() else { return Ended("it ended".into()) };
-        let patience = std::time::Duration::from_millis(250);
-        match tokio::time::timeout(patience, handle.ended()).await {
+        match timeout(END_FOLLOWS, handle.ended()).await {
             Ok(how) => Ended(how.to_string().into()),
             Err(_) => Ended("it closed its output".into()),
         }
+    }
+
+    /// The child lives and does not read its input any more. It gets no other request, and what it has read
+    /// it may still answer; it has ended only where that cannot be told.
+    async fn refused(&self) -> Ended {
+        let is_lost = self.input.refused().await;
+        sleep(REASON_FOLLOWS).await;
+        let ended = Ended("it does not read its input any more".into());
+        warn!(child = self.name, "it gets no other request: {ended}");
+        if is_lost {
+            return ended;
+        }
+        self.table().close_with(ended);
+        self.ended.cancel();
+        std::future::pending().await
     }
 
     fn misbehaved(&self, why: String) -> Ended {
@@ -176,7 +200,7 @@ impl Pipe {
         let refused = match &self.audience {
             Audience::Shared(_) => Some(asked),
             Audience::Owner(listener) => {
-                let notes = self.table().newest().map(|open| open.notes.clone());
+                let notes = self.table().newest_to_ask().map(|open| open.notes.clone());
                 match notes {
                     Some(notes) => match self.patiently(&notes, Note::Asked(asked)).await {
                         Some(Note::Asked(asked)) => Some(asked),

@@ -87,6 +87,20 @@ impl Table {
         self.open.values().rev().find(|open| open.takes_strays)
     }
 
+    /// The same, for a question: a request whose client is not there keeps it until that comes back, and
+    /// so comes after all others.
+    pub(super) fn newest_to_ask(&self) -> Option<&Open> {
+        let is_there = |open: &&Open| open.takes_strays && !open.is_hushed;
+        self.open.values().rev().find(is_there).or_else(|| self.newest())
+    }
+
+    /// Nothing more can be asked, and what is open may still be answered; not subscriptions, which would
+    /// hear of nothing that others do elsewhere.
+    pub(super) fn close_with(&mut self, end: Ended) {
+        self.end.get_or_insert(end);
+        self.open.retain(|_, open| !open.is_subscription);
+    }
+
     /// Nothing will be answered any more; whoever waits learns why.
     pub(super) fn end_with(&mut self, end: Ended) {
         self.end.get_or_insert(end);

@@ -50,9 +50,27 @@ impl World {
     }
 
     async fn request_that(&self, takes_strays: bool) -> Exchange {
-        let outgoing =
-            Outgoing { method: "tools/call", client_id: "7", progress_token: None, takes_strays, cancellable: true };
-        within("room in the queue", self.link.request(outgoing, |_| None)).await.expect("it reads")
+        self.try_request("tools/call", takes_strays, None).await.expect("it reads")
+    }
+
+    async fn try_request(&self, method: &str, takes_strays: bool, params: Option<String>) -> Result<Exchange, Ended> {
+        let outgoing = Outgoing { method, client_id: "7", progress_token: None, takes_strays, cancellable: true };
+        within("room in the queue", self.link.request(outgoing, |_| params)).await
+    }
+
+    /// Has the script's `trap` for this signal run.
+    fn signal(&self) {
+        let mut kill = std::process::Command::new("/bin/kill");
+        let killed = kill.arg("-USR1").arg(self.link.process_id().to_string()).status();
+        assert!(killed.expect("kill starts").success());
+    }
+}
+
+/// Waits for a note of this exchange.
+async fn note(exchange: &mut Exchange) -> Note {
+    match within("a note", exchange.next()).await {
+        Event::Note(note) => note,
+        _ => panic!("no note"),
     }
 }
 
@@ -115,6 +133,59 @@ async fn a_client_that_does_not_read_does_not_hide_the_end_of_its_child() {
         assert_eq!(world.link.end().expect("it has ended").to_string(), "exited with code 3", "{script}");
         assert_eq!(outcome(&mut slow).await, (NOTES_AT_ONCE, expected.to_owned()), "{script}");
     }
+}
+
+const DEAF: &str = "it does not read its input any more";
+
+/// Waits until it is told to go on, and lives on.
+fn after_signal(what: &str) -> String {
+    format!("trap '{}' USR1; {NOTE}; while :; do sleep 0.01; done", what.replace('\'', r"'\''"))
+}
+
+#[tokio::test]
+async fn a_child_that_closes_its_input_and_lives_on_is_asked_nothing_more() {
+    let world = World::new(&format!("read l; read l; exec <&-; {}", after_signal(ANSWER)));
+    let mut first = world.request().await;
+    let mut listening = world.try_request("subscriptions/listen", false, None).await.expect("it reads");
+    // Its input is closed then.
+    assert!(matches!(note(&mut first).await, Note::Notice(_)));
+    assert_eq!(world.link.end(), None, "nobody can know");
+    for _ in 0..2 {
+        let refused = world.try_request("tools/call", true, None).await;
+        assert_eq!(refused.err().map(|ended| ended.to_string()).as_deref(), Some(DEAF));
+    }
+    assert_eq!(world.link.end().map(|ended| ended.to_string()).as_deref(), Some(DEAF));
+    assert_eq!(outcome(&mut listening).await.1, DEAF, "others hear of changes at another one");
+    world.signal();
+    assert_eq!(outcome(&mut first).await.1, r#"{"a":1}"#, "what it had read it may answer");
+}
+
+#[tokio::test]
+async fn a_request_that_was_queued_for_a_child_that_closes_its_input_is_lost() {
+    let world = World::new(&format!("read l; {}", after_signal("exec <&-")));
+    let mut first = world.request().await;
+    assert!(matches!(note(&mut first).await, Note::Notice(_)));
+    // More than fits into a pipe.
+    let params = format!(r#"{{"long":"{}"}}"#, "x".repeat(1 << 20));
+    let mut queued = world.try_request("tools/call", true, Some(params)).await.expect("there is room in the queue");
+    world.signal();
+    assert_eq!(outcome(&mut queued).await.1, DEAF);
+    assert_eq!(outcome(&mut first).await.1, DEAF, "nobody knows what it has read");
+}
+
+/// Whoever waits for its user can be asked again only when that comes back.
+#[tokio::test]
+async fn a_question_goes_to_a_request_whose_client_is_there() {
+    let question = r#"echo '{"jsonrpc":"2.0","id":"q","method":"elicitation/create"}'"#;
+    let world = World::new(&format!("read l; read l; read l; {question}; read l; {question}; cat"));
+    let (mut there, mut away) = (world.request().await, world.request().await);
+    away.hush(true);
+    let go_on = || within("room in the queue", world.link.notify("notifications/test", None));
+    go_on().await.expect("it reads");
+    assert!(matches!(note(&mut there).await, Note::Asked(_)));
+    there.hush(true);
+    go_on().await.expect("it reads");
+    assert!(matches!(note(&mut away).await, Note::Asked(_)), "kept for the newest where all are away");
 }
 
 /// How many stray lines are too many without a message in between.

@@ -312,6 +312,8 @@ impl Children {
     ) -> Result<Child, StartError> {
         let child = self.start_blank(identity, wait).await?;
         match opening::open(&child.link, kind, Instant::now() + self.start_timeout).await {
+            // It was not asked anything, and may be about to die.
+            Ok(Opening::Blank) => Ok(child),
             Ok(opening) => {
                 self.answered();
                 Ok(Child { is_proven: true, ..child.opened(kind.clone(), opening) })
@@ -347,14 +349,23 @@ impl Children {
         StartError::Failed { name: self.name().to_owned(), why: why.to_owned(), retry_in: BACK_OFF_MIN }
     }
 
-    /// Notes a failure, after which there is a pause.
+    /// Notes a failure, after which there is a pause. Those that come during the pause began before it: they
+    /// are of the same trouble, and do not lengthen it.
     pub(super) fn failed(&self, why: &str) -> StartError {
         self.metrics.child_start(ChildStart::Failed);
-        let mut trouble = lock(&self.trouble);
-        let in_a_row = trouble.as_ref().map_or(0, |trouble| trouble.in_a_row);
-        let retry_in = BACK_OFF_MIN.saturating_mul(1 << in_a_row.min(16)).min(BACK_OFF_MAX);
-        *trouble = Some(Trouble { why: why.to_owned(), in_a_row: in_a_row + 1, again: Instant::now() + retry_in });
-        drop(trouble);
+        let retry_in = {
+            let mut trouble = lock(&self.trouble);
+            let now = Instant::now();
+            let earlier = trouble.as_ref().map_or((0, now), |trouble| (trouble.in_a_row, trouble.again));
+            match earlier {
+                (_, again) if again > now => again - now,
+                (in_a_row, _) => {
+                    let pause = BACK_OFF_MIN.saturating_mul(1 << in_a_row.min(16)).min(BACK_OFF_MAX);
+                    *trouble = Some(Trouble { why: why.to_owned(), in_a_row: in_a_row + 1, again: now + pause });
+                    pause
+                }
+            }
+        };
         warn!(server = self.name(), retry_in_ms = retry_in.as_millis() as u64, "cannot be started: {why}");
         StartError::Failed { name: self.name().to_owned(), why: why.to_owned(), retry_in }
     }
@@ -373,4 +384,53 @@ impl Children {
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     // Nothing panics while it holds one of these locks.
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::backend::child::{Process, SpawnError};
+
+    /// A program that nobody starts.
+    struct Nothing;
+
+    impl Start for Nothing {
+        fn name(&self) -> &str {
+            "nothing"
+        }
+
+        fn grace(&self) -> Duration {
+            Duration::ZERO
+        }
+
+        fn start(
+            &self,
+            _: &[(&'static str, String)],
+            _: &Undertaker,
+            _: Box<dyn Send + Sync>,
+        ) -> Result<Process, SpawnError> {
+            Err(SpawnError::Closing)
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_fails_at_once_is_one_failure_and_what_fails_again_lengthens_the_pause() {
+        let undertaker = Undertaker::unwatched().expect("random numbers");
+        let (patience, tasks) = (Duration::from_secs(5), TaskTracker::new());
+        let metrics = Arc::new(Metrics::new());
+        let children = Children::new(Arc::new(Nothing), patience, 10, true, false, undertaker, tasks, metrics);
+        let half = BACK_OFF_MIN / 2;
+        for pause in [BACK_OFF_MIN, BACK_OFF_MIN * 2, BACK_OFF_MIN * 4] {
+            for _ in 0..10 {
+                assert_eq!(children.failed("it is broken").retry_in(), pause);
+            }
+            tokio::time::advance(half).await;
+            assert_eq!(children.failed("it was slow to say so").retry_in(), pause - half);
+            assert!(!children.may_start());
+            tokio::time::advance(pause - half).await;
+            assert!(children.may_start());
+        }
+        children.recovered();
+        assert_eq!(children.failed("it is broken").retry_in(), BACK_OFF_MIN, "it begins anew");
+    }
 }

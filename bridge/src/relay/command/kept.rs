@@ -12,7 +12,7 @@ use super::{
     children::{Child, StartError},
     kind::Kind,
 };
-use crate::relay::owner::Owner;
+use crate::relay::owner::{Owner, Principal};
 
 /// Whose a kept child is; `None` for everybody's.
 pub(super) type Key = (Option<Owner>, Kind);
@@ -28,6 +28,16 @@ struct Keep {
     /// Held while a child is being started, so that one is started and not two.
     child: AsyncMutex<Option<Arc<Child>>>,
     last_use: Mutex<Option<Instant>>,
+}
+
+impl Keep {
+    /// Whether there is a child that nobody uses. To be asked while the table is locked, so that nobody
+    /// begins to.
+    fn is_idle(self: &Arc<Self>) -> bool {
+        let child = self.child.try_lock();
+        let is_unused = |kept: &Arc<Child>| Arc::strong_count(kept) == 1;
+        Arc::strong_count(self) == 1 && child.is_ok_and(|child| child.as_ref().is_some_and(is_unused))
+    }
 }
 
 impl Kept {
@@ -71,6 +81,18 @@ impl Kept {
             let idle = lock(&keep.last_use).is_none_or(|last_use| last_use.elapsed() >= self.idle);
             owner.is_none() || used || !idle
         });
+    }
+
+    /// Ends the child that nobody uses for longest, of this user if there is one; whether there was one. One
+    /// for everybody stays.
+    pub(super) fn give_up_idle(&self, of: Option<&Principal>) -> bool {
+        let mut table = lock(&self.table);
+        let may_go = |owner: &Owner| of.is_none_or(|principal| owner.principal() == *principal);
+        let idle = table.iter().filter(|((owner, _), keep)| owner.as_ref().is_some_and(may_go) && keep.is_idle());
+        let oldest = idle.min_by_key(|(_, keep)| *lock(&keep.last_use)).map(|(key, _)| key.clone());
+        let given_up = oldest.and_then(|key| table.remove(&key));
+        drop(table);
+        given_up.is_some()
     }
 
     /// Ends them all.

@@ -196,6 +196,12 @@ impl Served {
         }
     }
 
+    /// [Looks again](Self::look_again) without keeping whoever has a reason for it.
+    fn look_again_soon(self: &Arc<Self>) {
+        let served = Arc::clone(self);
+        self.tasks.spawn(async move { served.look_again().await });
+    }
+
     /// A child for one request: the owner's, everybody's, or one that is used for nothing else.
     async fn child_for(&self, owner: &Owner, caller: &VerifiedToken, kind: &Kind) -> Result<Arc<Child>, StartError> {
         match self.isolation {
@@ -226,10 +232,10 @@ impl Served {
         known: Option<&Opening>,
     ) -> Result<Child, StartError> {
         let (principal, environment) = (owner.principal(), ask::environment(caller));
-        let make_room = || _ = self.parking.give_up_server(None);
-        let take = || self.pool.take(kind, &principal, &environment, known, make_room);
+        let make_room = |of| self.parking.give_up_server(of) || self.kept.give_up_idle(of);
+        let take = || self.pool.take(kind, &principal, &environment, known, || _ = make_room(None));
         let mut taken = take().await;
-        if matches!(taken, Err(StartError::Share { .. })) && self.parking.give_up_server(Some(&principal)) {
+        if matches!(taken, Err(StartError::Share { .. })) && make_room(Some(&principal)) {
             taken = take().await;
         }
         if matches!(taken, Err(StartError::Failed { .. })) && self.children.trouble().is_none() {
@@ -360,11 +366,10 @@ impl Backend for Command {
         self.0.kept.tidy();
         if self.0.eras.borrow().as_ref().is_some_and(Result::is_ok) {
             match self.0.children.trouble() {
-                None => self.0.pool.tidy(),
-                Some(_) if self.0.children.may_start() => {
-                    let served = Arc::clone(&self.0);
-                    self.0.tasks.spawn(async move { served.look_again().await });
-                }
+                // Those that nobody has used say nothing about why they are gone.
+                None if self.0.pool.tidy() => self.0.look_again_soon(),
+                None => {}
+                Some(_) if self.0.children.may_start() => self.0.look_again_soon(),
                 Some(_) => {}
             }
         } else if self.0.children.may_start() {

@@ -86,7 +86,10 @@ impl Served {
         };
         let mut exchange = match ask.send(child.link(), Some(&request.params)).await {
             Ok(exchange) => exchange,
-            Err(ended) => return out.lost(&ended).await,
+            Err(ended) => {
+                self.doubt(&child);
+                return out.lost(&ended).await;
+            }
         };
         loop {
             match exchange.next().await {
@@ -111,14 +114,18 @@ impl Served {
                 }
                 Event::Closed => return out.lost(&crate::backend::link::Ended("it gave the request up".into())).await,
                 Event::Lost(ended) => {
-                    // The request may have ended it, or it would have ended at any.
-                    if !child.is_proven() {
-                        let served = Arc::clone(self);
-                        self.tasks.spawn(async move { served.look_again().await });
-                    }
+                    self.doubt(&child);
                     return out.lost(&ended).await;
                 }
             }
+        }
+    }
+
+    /// Looks whether the command works after `child` has ended at its first request: that may have ended it,
+    /// or it would have ended at any.
+    fn doubt(self: &Arc<Self>, child: &Child) {
+        if !child.is_proven() {
+            self.look_again_soon();
         }
     }
 

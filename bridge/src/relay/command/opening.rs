@@ -21,6 +21,9 @@ const DISCOVER_PATIENCE: Duration = Duration::from_secs(5);
 /// How long the answer to `server/discover` may still come after the one to `initialize`.
 const DISCOVER_STRAGGLES: Duration = Duration::from_millis(500);
 
+/// Why a server that says nothing is no use.
+pub(super) const LATE: &str = "it answered nothing in time (--start-timeout)";
+
 /// Most pages of tools that are looked at for headers; a cursor that never ends must not hold us.
 const TOOL_PAGES_MAX: usize = 20;
 
@@ -77,7 +80,7 @@ pub(super) async fn answer(mut exchange: Exchange, by: Instant) -> Result<Result
             Ok(Event::Lost(ended)) => return Err(ended.to_string()),
             Ok(Event::Note(_)) => {}
             Ok(Event::Closed) => return Err("it ended the request without an answer".to_owned()),
-            Err(_) => return Err("it answered nothing in time (--start-timeout)".to_owned()),
+            Err(_) => return Err(LATE.to_owned()),
         }
     }
 }

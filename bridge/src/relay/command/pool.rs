@@ -134,17 +134,20 @@ impl Pool {
         }
     }
 
-    /// Ends what has died or is not wanted any more, and starts what is missing.
-    pub(super) fn tidy(self: &Arc<Self>) {
+    /// Ends what has died or is not wanted any more, and starts what is missing. Gives whether one has died
+    /// that had never answered anything, so that its successors may do the same.
+    pub(super) fn tidy(self: &Arc<Self>) -> bool {
         let mut state = self.lock();
         if state.last_use.elapsed() >= self.idle {
             state.wanted.kinds.truncate(1);
         }
-        state.ready.retain(|child| child.link().end().is_none());
+        let dead: Vec<Child> = state.ready.extract_if(.., |child| child.link().end().is_some()).collect();
         let unwanted = state.unwanted();
         drop(state);
-        drop(unwanted);
+        let one_said_nothing = dead.iter().any(|child| !child.is_proven());
+        drop((dead, unwanted));
         self.refill();
+        one_said_nothing
     }
 
     /// Ends all that wait, and starts none any more.

@@ -185,3 +185,40 @@ impl Drop for InFlight {
         lock(&self.session.requests).remove(&self.id);
     }
 }
+
+/// What a server asks during one request. Dropping it takes back what is not answered: nobody waits for that
+/// when the request is cancelled, or took too long.
+pub(super) struct Questions {
+    session: Arc<Session>,
+    numbers: Vec<u64>,
+}
+
+impl Questions {
+    pub(super) fn new(session: &Arc<Session>) -> Self {
+        Self { session: Arc::clone(session), numbers: Vec::new() }
+    }
+
+    /// Asks the client, like [`Session::ask`].
+    pub(super) fn ask(&mut self, asker: Asker) -> Option<(u64, oneshot::Receiver<Outcome>)> {
+        let (number, answered) = self.session.ask(Some(asker))?;
+        let open = lock(&self.session.questions);
+        // A request may ask for as long as it likes, and is answered most of the time.
+        self.numbers.retain(|number| open.contains_key(number));
+        self.numbers.push(number);
+        Some((number, answered))
+    }
+
+    /// Leaves them to the client, which may still answer.
+    pub(super) fn keep(&mut self) {
+        self.numbers.clear();
+    }
+}
+
+impl Drop for Questions {
+    fn drop(&mut self) {
+        let mut open = lock(&self.session.questions);
+        for number in &self.numbers {
+            open.remove(number);
+        }
+    }
+}

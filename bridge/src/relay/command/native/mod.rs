@@ -21,8 +21,9 @@ use super::{
     ear::Hearing,
     kind::Kind,
     listen::Subscription,
+    opening::LATE,
     out::{self, Gone, Out},
-    session::{self, Session},
+    session::{self, Questions, Session},
 };
 use crate::{
     backend::{
@@ -35,6 +36,9 @@ use crate::{
     relay::translate::subscriptions::Listen,
     token::VerifiedToken,
 };
+
+/// Why a server is no use to a client that waits less long than it may take.
+const LATE_FOR_CLIENT: &str = "it did not answer `initialize` in time (--request-timeout)";
 
 /// A legacy session and its server.
 pub(super) struct Native {
@@ -92,7 +96,11 @@ pub(super) async fn open(served: &Arc<Served>, call: Call<'_>) -> Opened {
         }
         Ok(Err(Failure::Start(error))) => served.not_started(id, &error),
         Ok(Err(Failure::Lost(ended))) => Answered::Broken(out::lost(id, &ended)),
-        Err(_) => Answered::TimedOut(out::late(id, call.timeout)),
+        Err(_) => {
+            served.children.failed_for_one(LATE_FOR_CLIENT);
+            served.look_again_soon();
+            Answered::TimedOut(out::late(id, call.timeout))
+        }
     };
     let good = matches!(&reply, Answered::Served(Answer { error: None, .. }));
     Opened { reply, conversation: good.then(|| Arc::new(NativeSession(Arc::new(native))) as Arc<dyn Conversation>) }
@@ -141,21 +149,31 @@ impl Native {
             cancellable: false,
         };
         let params = self.initialize.clone();
-        let mut exchange = child.link().request(outgoing, |_| Some(params)).await.map_err(Failure::Lost)?;
-        loop {
-            match exchange.next().await {
-                Event::Note(_) | Event::Closed => {}
-                Event::Answer(outcome) => {
-                    if outcome.is_ok() {
-                        self.served.children.recovered();
-                    }
-                    return Ok((seat, outcome));
+        let initialized = async {
+            let mut exchange = child.link().request(outgoing, |_| Some(params)).await?;
+            loop {
+                match exchange.next().await {
+                    Event::Note(_) | Event::Closed => {}
+                    Event::Answer(outcome) => return Ok(outcome),
+                    Event::Lost(ended) => return Err(ended),
                 }
-                Event::Lost(ended) => {
-                    self.served.children.failed_for_one(&ended.to_string());
-                    self.served.look_again().await;
-                    return Err(Failure::Lost(ended));
+            }
+        };
+        match timeout(self.served.children.start_timeout(), initialized).await {
+            Ok(Ok(outcome)) => {
+                if outcome.is_ok() {
+                    self.served.children.answered();
                 }
+                Ok((seat, outcome))
+            }
+            Ok(Err(ended)) => {
+                self.served.children.failed_for_one(&ended.to_string());
+                self.served.look_again().await;
+                Err(Failure::Lost(ended))
+            }
+            Err(_) => {
+                self.served.look_again_soon();
+                Err(Failure::Start(self.served.children.failed_for_one(LATE)))
             }
         }
     }
@@ -214,6 +232,7 @@ impl Native {
     }
 
     async fn follow(&self, request: &Ask, child: &Arc<Child>, mut exchange: Exchange, out: &Out) {
+        let mut questions = Questions::new(&self.session);
         loop {
             match exchange.next().await {
                 Event::Note(Note::Notice(notice)) => {
@@ -221,8 +240,10 @@ impl Native {
                         out.message(message).await;
                     }
                 }
-                Event::Note(Note::Asked(asked)) => self.ask(child, asked, out).await,
+                Event::Note(Note::Asked(asked)) => self.ask(child, asked, &mut questions, out).await,
                 Event::Answer(outcome) => {
+                    // The client may still answer: a question need not belong to the request that brought it.
+                    questions.keep();
                     if let Ok(result) = &outcome {
                         self.served.seen_result(&request.method, result);
                     }
@@ -238,11 +259,12 @@ impl Native {
         }
     }
 
-    fn is_interested_in(&self, uri: &str) {
-        let mut interest = lock(&self.shared_interest);
-        if !interest.resources.iter().any(|known| known == uri) {
-            interest.resources.push(uri.to_owned());
-        }
+    /// Hears of changes to `uri` from now on, and after what is returned is dropped if the session has
+    /// subscribed to it by then.
+    fn interest_in<'n>(&'n self, uri: &'n str) -> Interest<'n> {
+        let interest = Interest { native: self, uri };
+        interest.set(true);
+        interest
     }
 
     /// What was subscribed to at a server that has died is subscribed to at the next.
@@ -263,17 +285,39 @@ impl Native {
         if let Err(error) = session::may_subscribe(known, &uri) {
             return out.error(INVALID_PARAMS, &format!("Invalid params: {error}")).await;
         }
-        match Subscription::begin(child, &uri, None, &self.served.tasks).await {
-            Some(subscription) => {
-                self.is_interested_in(&uri);
-                // An earlier one of the same resource is counted no more.
-                drop(lock(&self.subscriptions).insert(uri, subscription));
-                out.served(&Ok(Bytes::from_static(b"{}"))).await;
-            }
-            None => {
-                out.error(crate::message::INTERNAL_ERROR, "Internal error: the server refuses this subscription").await;
-            }
+        // The server may report a change as soon as it has answered.
+        let interest = self.interest_in(&uri);
+        let subscription = Subscription::begin(child, &uri, None, &self.served.tasks).await;
+        let is_granted = subscription.is_some();
+        // An earlier one of the same resource is counted no more.
+        let earlier = subscription.and_then(|begun| lock(&self.subscriptions).insert(uri.clone(), begun));
+        drop((interest, earlier));
+        if is_granted {
+            out.served(&Ok(Bytes::from_static(b"{}"))).await;
+        } else {
+            out.error(crate::message::INTERNAL_ERROR, "Internal error: the server refuses this subscription").await;
         }
+    }
+}
+
+/// A subscription that is asked for. Dropping it leaves the interest to those that the session has.
+struct Interest<'n> {
+    native: &'n Native,
+    uri: &'n str,
+}
+
+impl Interest<'_> {
+    fn set(&self, is_interested: bool) {
+        let mut interest = lock(&self.native.shared_interest);
+        interest.resources.retain(|known| known != self.uri);
+        interest.resources.extend(is_interested.then(|| self.uri.to_owned()));
+    }
+}
+
+impl Drop for Interest<'_> {
+    fn drop(&mut self) {
+        let is_subscribed = lock(&self.native.subscriptions).contains_key(self.uri);
+        self.set(is_subscribed);
     }
 }
 

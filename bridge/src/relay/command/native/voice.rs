@@ -13,7 +13,7 @@ use super::{
         children::Child,
         listen::wants,
         out::{Out, Turn},
-        session::{Asker, Outcome, Session},
+        session::{Asker, Outcome, Questions, Session},
     },
     Native, Seat, lock,
 };
@@ -38,9 +38,9 @@ impl Native {
     }
 
     /// Brings a question of the server's to the client, and the answer back when it comes.
-    pub(super) async fn ask(&self, child: &Arc<Child>, asked: Asked, out: &Out) {
+    pub(super) async fn ask(&self, child: &Arc<Child>, asked: Asked, questions: &mut Questions, out: &Out) {
         let asker = Asker { process: child.link().process_id(), id: asked.id.clone() };
-        let Some((number, answered)) = self.session.ask(Some(asker)) else {
+        let Some((number, answered)) = questions.ask(asker) else {
             let _ = child.link().refuse(&asked, "the client leaves too many requests unanswered").await;
             return;
         };
