@@ -28,7 +28,8 @@ class Form(HTMLParser):
             self.action = given["action"]
         elif self.action is None or self.is_over or "name" not in given:
             return
-        elif tag == "input" and (given.get("type") != "checkbox" or "checked" in given):
+        # What has to be ticked, this user ticks.
+        elif tag == "input" and (given.get("type") != "checkbox" or "checked" in given or "required" in given):
             self.fields.append((given["name"], given.get("value", "on")))
         elif tag == "button" and given.get("class") == "primary":
             self.fields.append((given["name"], given.get("value", "")))
