@@ -219,9 +219,7 @@ impl Policy {
 
     /// Whether a rule is about each call of the tool `name`, whatever its arguments.
     fn has_rule_for_every_call(&self, name: &str) -> bool {
-        self.rules.iter().any(|rule| {
-            rule.when.is_empty() && matches!(&rule.target, Target::Tool(pattern) if pattern_matches(pattern, name))
-        })
+        self.rules.iter().any(|rule| rule.when.is_empty() && rule.is_about_tool(name))
     }
 
     /// What resources need, all together.
@@ -267,9 +265,8 @@ impl Policy {
     /// A rule with `when` can be avoided by a call without those arguments, unless no other rule is
     /// about the tool and there are no default scopes for such a call.
     pub fn could_call(&self, token: &VerifiedToken, name: &str) -> bool {
-        let about = |rule: &&Rule| matches!(&rule.target, Target::Tool(pattern) if pattern_matches(pattern, name));
         let (always, sometimes): (Vec<&Rule>, Vec<&Rule>) =
-            self.rules.iter().filter(about).partition(|rule| rule.when.is_empty());
+            self.rules.iter().filter(|rule| rule.is_about_tool(name)).partition(|rule| rule.when.is_empty());
         if !always.is_empty() {
             return always.iter().all(|rule| token.scopes.covers(&rule.scopes));
         }
@@ -392,10 +389,15 @@ impl<'r> Subject<'r> {
 }
 
 impl Rule {
+    /// Whether some call of the tool `name` could match.
+    pub fn is_about_tool(&self, name: &str) -> bool {
+        matches!(&self.target, Target::Tool(pattern) if pattern_matches(pattern, name))
+    }
+
     fn matches(&self, subject: &Subject<'_>) -> bool {
         match (&self.target, subject) {
-            (Target::Tool(pattern), Subject::Tool(name, arguments)) => {
-                pattern_matches(pattern, name)
+            (Target::Tool(_), Subject::Tool(name, arguments)) => {
+                self.is_about_tool(name)
                     && self.when.iter().all(|(key, value)| {
                         arguments.and_then(|arguments| arguments.get(key)).is_some_and(|raw| equals(raw, value))
                     })

@@ -409,6 +409,8 @@ fn what_a_lenient_server_reads_differently_needs_everything() {
         let listen = json!({ "notifications": { "resourceSubscriptions": [uri] } });
         assert_eq!(needed("subscriptions/listen", &listen), expected, "{uri}");
     }
+    let long = format!("file:///pub/{}", "a".repeat(16 * 1024));
+    assert_eq!(needed("resources/read", &json!({ "uri": long })), everything);
     let unknown = |uris: Value| json!({ "notifications": { "taskIds": ["1"], "resourceSubscriptions": uris } });
     assert_eq!(needed("subscriptions/listen", &unknown(json!([]))), "base");
     assert_eq!(needed("subscriptions/listen", &unknown(json!(["file:///pub/a"]))), everything);

@@ -12,6 +12,8 @@ use crate::scope::ScopeSet;
 
 /// Who needs more than this hides something.
 const READINGS_MAX: usize = 8;
+/// In bytes, of each of them: no server has longer ones, and each is gone through several times.
+const LEN_MAX: usize = 16 * 1024;
 
 /// A rule about resources, with its pattern in every reading.
 #[derive(Clone, Debug)]
@@ -73,7 +75,7 @@ fn readings(uri: &str) -> Option<Vec<String>> {
     let mut readings = vec![uri.to_owned()];
     let mut next = 0;
     while let Some(reading) = readings.get(next) {
-        if next == READINGS_MAX || is_rewritable(reading) {
+        if next == READINGS_MAX || reading.len() > LEN_MAX || is_rewritable(reading) {
             return None;
         }
         let decoded = percent_decode_str(reading).decode_utf8().ok()?.into_owned();

@@ -132,8 +132,7 @@ fn needed(policy: &Policy, method: &str, params: &Value) -> Option<ScopeSet> {
 fn conditions(policy: &Policy, name: &str) -> Vec<Vec<(String, Value)>> {
     let mut conditions: Vec<Vec<(String, Value)>> = Vec::new();
     for rule in policy.rules().iter().filter(|rule| !rule.when.is_empty()) {
-        let about = matches!(&rule.target, Target::Tool(pattern) if pattern_matches(pattern, name));
-        if about && !conditions.contains(&rule.when) {
+        if rule.is_about_tool(name) && !conditions.contains(&rule.when) {
             conditions.push(rule.when.clone());
         }
     }
@@ -173,8 +172,7 @@ fn warnings(policy: &Policy, rules: &[Judged<Ruled>], offer: &Offer) -> Vec<Stri
         }
     }
     for tool in &offer.tools {
-        let about = |rule: &Rule| matches!(&rule.target, Target::Tool(pattern) if pattern_matches(pattern, &tool.name));
-        if policy.rules().iter().any(about) {
+        if policy.rules().iter().any(|rule| rule.is_about_tool(&tool.name)) {
             continue;
         }
         let tool = quoted(&tool.name);
