@@ -8,7 +8,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use moka::sync::Cache;
 use ring::hmac;
 
-use crate::authserver::opaque::Digest;
+use crate::authserver::opaque::{self, Digest};
 
 /// How long a page shows the same code; it is good for as long again.
 const WINDOW: Duration = Duration::from_secs(5 * 60);
@@ -83,12 +83,7 @@ impl ApprovalCodes {
     /// # Panics
     /// When the operating system has no random numbers.
     pub(super) fn new() -> Self {
-        let mut key = [0; 32];
-        getrandom::fill(&mut key).expect("the operating system has random numbers");
-        Self {
-            key: hmac::Key::new(hmac::HMAC_SHA256, &key),
-            told: Cache::builder().max_capacity(TOLD_MAX).time_to_live(WINDOW * 2).build(),
-        }
+        Self { key: opaque::hmac_key(), told: Cache::builder().max_capacity(TOLD_MAX).time_to_live(WINDOW * 2).build() }
     }
 
     /// The code that `browser` shows now, and the one that it has shown before.

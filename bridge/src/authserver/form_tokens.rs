@@ -7,6 +7,8 @@ use base64::{Engine as _, prelude::BASE64_URL_SAFE_NO_PAD};
 use moka::sync::Cache;
 use ring::hmac;
 
+use crate::authserver::opaque;
+
 /// Who leaves a page open for longer gets it anew.
 const LIFE: Duration = Duration::from_secs(60 * 60);
 /// Forms that were sent within [`LIFE`]; each of them was ours.
@@ -26,18 +28,13 @@ impl FormTokens {
     /// # Panics
     /// When the operating system has no random numbers.
     pub(super) fn new() -> Self {
-        let mut key = [0; 32];
-        getrandom::fill(&mut key).expect("the operating system has random numbers");
-        Self {
-            key: hmac::Key::new(hmac::HMAC_SHA256, &key),
-            used: Cache::builder().max_capacity(USED_MAX).time_to_live(LIFE * 2).build(),
-        }
+        Self { key: opaque::hmac_key(), used: Cache::builder().max_capacity(USED_MAX).time_to_live(LIFE * 2).build() }
     }
 
     /// A token for the form `purpose` on a page for the browser with `cookie`.
     pub(super) fn issue(&self, cookie: &str, purpose: &str, now: SystemTime) -> String {
         let mut token = [0; NONCE + EXPIRY + TAG];
-        getrandom::fill(&mut token[..NONCE]).expect("the operating system has random numbers");
+        token[..NONCE].copy_from_slice(&opaque::random::<NONCE>());
         token[NONCE..NONCE + EXPIRY].copy_from_slice(&(seconds(now) + LIFE.as_secs()).to_be_bytes());
         let tag = hmac::sign(&self.key, &covered(&token[..NONCE + EXPIRY], cookie, purpose));
         token[NONCE + EXPIRY..].copy_from_slice(tag.as_ref());

@@ -4,7 +4,7 @@ use std::fmt;
 
 use base64::{Engine as _, prelude::BASE64_URL_SAFE_NO_PAD};
 use mcp_calculator::secret::Secret;
-use ring::digest;
+use ring::{digest, hmac};
 use serde::{Deserialize, Serialize};
 use subtle::ConstantTimeEq as _;
 
@@ -80,11 +80,27 @@ fn completed(purpose: Purpose, start: &str) -> Secret<String> {
     let mut text = String::with_capacity(len);
     text.push_str(start);
     while text.len() < len {
-        let mut bytes = [0; 32];
-        getrandom::fill(&mut bytes).expect("the operating system has random numbers");
-        BASE64_URL_SAFE_NO_PAD.encode_string(bytes, &mut text);
+        BASE64_URL_SAFE_NO_PAD.encode_string(random::<32>(), &mut text);
     }
     Secret::new(text)
+}
+
+/// Random bytes of the operating system's.
+///
+/// # Panics
+/// As [`new`].
+pub(super) fn random<const N: usize>() -> [u8; N] {
+    let mut bytes = [0; N];
+    getrandom::fill(&mut bytes).expect("the operating system has random numbers");
+    bytes
+}
+
+/// A key for HMAC-SHA256 that is good for one run of the program.
+///
+/// # Panics
+/// As [`new`].
+pub(super) fn hmac_key() -> hmac::Key {
+    hmac::Key::new(hmac::HMAC_SHA256, &random::<32>())
 }
 
 /// What all refresh tokens of one grant begin with.

@@ -8,6 +8,8 @@ use argon2::{
 };
 use mcp_calculator::secret::Secret;
 
+use crate::authserver::opaque;
+
 /// Without what is easily mistaken for another.
 const ALPHABET: &[u8; 32] = b"abcdefghijkmnpqrstuvwxyz23456789";
 /// Of five bits each: 100 bits.
@@ -23,8 +25,7 @@ const BYTES_MAX: usize = 256;
 /// # Panics
 /// When the operating system has no random numbers.
 pub fn generate() -> Secret<String> {
-    let mut random = [0; GENERATED_LEN];
-    getrandom::fill(&mut random).expect("the operating system has random numbers");
+    let random = opaque::random::<GENERATED_LEN>();
     let mut text = String::with_capacity(GENERATED_LEN + GENERATED_LEN / GROUP);
     for (index, byte) in random.iter().enumerate() {
         if index > 0 && index % GROUP == 0 {

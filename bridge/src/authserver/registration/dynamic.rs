@@ -75,7 +75,5 @@ fn authentication(method: Option<&str>) -> Result<(Authentication, Option<Secret
 
 /// An id that never looks like the URL of a metadata document.
 fn new_id() -> String {
-    let mut bytes = [0; 16];
-    getrandom::fill(&mut bytes).expect("the operating system has random numbers");
-    format!("mcpb_client_{}", BASE64_URL_SAFE_NO_PAD.encode(bytes))
+    format!("mcpb_client_{}", BASE64_URL_SAFE_NO_PAD.encode(opaque::random::<16>()))
 }
