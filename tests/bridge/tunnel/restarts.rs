@@ -5,7 +5,14 @@ use std::process::Command;
 use serde_json::{Value, json};
 
 use super::{Agents, NGROK, QUICK, State, edge, mcp, processes, sign_in};
-use crate::common::{bridge::accepts, http::Request, wait_until};
+use crate::{
+    authserver::world::Server,
+    common::{
+        bridge::accepts,
+        http::{Connection, Request},
+        wait_until,
+    },
+};
 
 const OTHER_QUICK: &str = "https://other-words.trycloudflare.com";
 const OTHER_NGROK: &str = "https://other.ngrok-free.app";
@@ -98,31 +105,49 @@ fn a_tunnel_that_moves_under_a_running_agent_is_followed() {
     assert_eq!(agents.runs().len(), 1);
 }
 
+/// A call on this machine that the bridge has accepted, and that lacks the last byte of its body.
+struct Accepted {
+    connection: Connection,
+    last: u8,
+}
+
+/// The call, and it begun.
+fn accepted(server: &Server<'_>) -> (Request, Accepted) {
+    let client = server.client();
+    let tokens = server.grant(&client, &["op:add"]);
+    let local = server.bridge.address();
+    let request = mcp::call("add").bearer(&tokens.access);
+    let bytes = request.bytes(local);
+    let (last, most) = bytes.split_last().expect("a request");
+    let mut connection = Connection::open(local);
+    connection.write(most);
+    // The bridge has accepted it, because it has answered one that came later.
+    Request::get("/healthz").send(local).expect(200, "health");
+    (request, Accepted { connection, last: *last })
+}
+
+impl Accepted {
+    fn finish(mut self) {
+        self.connection.write(&[self.last]);
+        let answer = self.connection.read_response(false).expect(200, "it was accepted before");
+        assert_eq!(mcp::text(&answer.json()), "9");
+    }
+}
+
 /// What is on its way when the URL changes is finished, though its client is not at the tunnel.
 #[test]
 fn a_change_of_the_url_loses_no_local_request() {
     let agents = Agents::new(&json!([{ "url": QUICK }, { "url": OTHER_QUICK }]));
     let state = State::new();
     let server = agents.serve(&state, "cloudflared", |line| line);
-    let client = server.client();
-    let tokens = server.grant(&client, &["op:add"]);
-    let local = server.bridge.address();
-    let request = mcp::call("add").bearer(&tokens.access);
-    let bytes = request.bytes(local);
-    let mut connection = crate::common::http::Connection::open(local);
-    // All but the last byte of the body.
-    connection.write(&bytes[..bytes.len() - 1]);
-    // The bridge has accepted it, because it has answered one that came later.
-    Request::get("/healthz").send(local).expect(200, "health");
+    let (request, accepted) = accepted(&server);
     kill(&agents);
     let resource = format!("{OTHER_QUICK}/mcp");
     server
         .bridge
         .wait_for_event("the new resource", |event| event["message"] == "listening" && event["resource"] == resource);
-    connection.write(&bytes[bytes.len() - 1..]);
-    let answer = connection.read_response(false).expect(200, "it was accepted before");
-    assert_eq!(mcp::text(&answer.json()), "9");
-    request.send(local).expect(401, "one that came after");
+    accepted.finish();
+    request.send(server.bridge.address()).expect(401, "one that came after");
 }
 
 /// Nor does one under which nothing can be served, though the bridge ends then.
@@ -131,24 +156,14 @@ fn a_url_that_cannot_be_served_loses_no_local_request() {
     let agents = Agents::new(&json!([{ "url": QUICK }, { "url": OTHER_QUICK }]));
     let state = State::new();
     let mut server = agents.serve(&state, "cloudflared", |line| line);
-    let client = server.client();
-    let tokens = server.grant(&client, &["op:add"]);
-    let local = server.bridge.address();
-    let request = mcp::call("add").bearer(&tokens.access);
-    let bytes = request.bytes(local);
-    let mut connection = crate::common::http::Connection::open(local);
-    connection.write(&bytes[..bytes.len() - 1]);
-    // The bridge has accepted it, because it has answered one that came later.
-    Request::get("/healthz").send(local).expect(200, "health");
+    let (_, accepted) = accepted(&server);
     let folder = state.folder();
     std::fs::rename(&folder, folder.with_file_name("moved")).expect("our own folder");
     std::fs::write(&folder, "").expect("our own folder");
     kill(&agents);
     server.bridge.wait_for_event("what becomes of it", says("finishing what was accepted"));
-    assert!(!accepts(local), "nobody is let in any more");
-    connection.write(&bytes[bytes.len() - 1..]);
-    let answer = connection.read_response(false).expect(200, "it was accepted before");
-    assert_eq!(mcp::text(&answer.json()), "9");
+    assert!(!accepts(server.bridge.address()), "nobody is let in any more");
+    accepted.finish();
     assert_eq!(server.bridge.wait().code(), Some(1));
     wait_until("the agent is gone", || processes(&agents) == 0);
 }
