@@ -6,7 +6,7 @@ use mcp_calculator::server::{CAPABILITIES_KEY, MODERN_VERSION, VERSION_KEY};
 
 use crate::{
     era::{CLIENT_INFO_KEY, LOG_LEVEL_KEY},
-    message::{IDENTITY_KEY, Object, Params, quoted},
+    message::{IDENTITY_KEY, Object, Params, push_quoted, quoted},
 };
 
 /// A JSON object being changed; members that nobody touches keep their text and their order.
@@ -155,7 +155,8 @@ impl<'a> Edit<'a> {
             if index > 0 {
                 json.push(',');
             }
-            push_key(&mut json, key);
+            push_quoted(&mut json, key);
+            json.push(':');
             match &self.meta {
                 Some(meta) if key == "_meta" => meta.write(&mut json),
                 _ => json.push_str(value),
@@ -222,19 +223,11 @@ impl<'a> Members<'a> {
             if index > 0 {
                 json.push(',');
             }
-            push_key(json, key);
+            push_quoted(json, key);
+            json.push(':');
             json.push_str(value);
         }
         json.push('}');
-    }
-}
-
-fn push_key(json: &mut String, key: &str) {
-    let plain = key.bytes().all(|byte| byte >= b' ' && byte != b'"' && byte != b'\\');
-    if plain {
-        json.extend(["\"", key, "\":"]);
-    } else {
-        json.extend([&quoted(key), ":"]);
     }
 }
 

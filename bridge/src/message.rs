@@ -462,7 +462,21 @@ pub fn text(raw: &RawValue) -> Option<Cow<'_, str>> {
 
 /// `text` as a JSON string.
 pub fn quoted(text: &str) -> String {
-    serde_json::to_string(text).expect("a string always serialises")
+    let mut json = String::with_capacity(text.len() + 2);
+    push_quoted(&mut json, text);
+    json
+}
+
+/// Writes `text` as a JSON string at the end of `json`.
+pub(crate) fn push_quoted(json: &mut String, text: &str) {
+    // All bytes are looked at, which the compiler makes one step for many of them.
+    let is_plain =
+        text.bytes().fold(true, |is_plain, byte| is_plain & (byte >= b' ') & (byte != b'"') & (byte != b'\\'));
+    if is_plain {
+        json.extend(["\"", text, "\""]);
+    } else {
+        json.push_str(&serde_json::to_string(text).expect("a string always serialises"));
+    }
 }
 
 /// What went wrong, without serde's position, which counts within a part of the message.

@@ -160,6 +160,11 @@ proptest! {
     }
 
     #[test]
+    fn texts_are_quoted_as_serde_quotes_them(text in "(?s).{0,40}") {
+        prop_assert_eq!(quoted(&text), serde_json::to_string(&text).expect("a string"));
+    }
+
+    #[test]
     fn objects_print_and_parse_to_the_same(members in proptest::collection::btree_map("\\PC{0,8}", "[0-9]{1,3}", 0..6)) {
         let json = format!("{{{}}}", members.iter().map(|(k, v)| format!("{}:{}", quoted(k), v.trim_start_matches('0').parse::<u32>().unwrap_or(0))).collect::<Vec<_>>().join(","));
         let object: Object<'_> = serde_json::from_str(&json).expect("made to parse");

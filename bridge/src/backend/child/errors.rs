@@ -5,14 +5,15 @@
 
 use std::{borrow::Cow, fmt, sync::Arc, time::Duration};
 
+use memchr::memchr;
 use tokio::{
-    io::{AsyncRead, AsyncReadExt as _},
+    io::AsyncRead,
     time::{Instant, sleep, timeout_at},
 };
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
-use crate::backend::child::LINGER;
+use crate::backend::child::{LINGER, chunk};
 
 /// How much of a line is shown.
 const SHOWN_MAX_BYTES: usize = 1024;
@@ -50,16 +51,18 @@ pub(super) async fn log(
         Said::Line(line) => info!(target: TARGET, child, pid, line = &*line, "stderr"),
         Said::Dropped(count) => warn!(target: TARGET, child, pid, "stderr: … {count} lines dropped"),
     };
-    let mut chunk = [0; 4096];
     let reading = async {
         loop {
-            let read = match lines.report_due() {
-                Some(due) => timeout_at(due, pipe.read(&mut chunk)).await,
-                None => Ok(pipe.read(&mut chunk).await),
+            let due = lines.report_due();
+            let reading =
+                chunk::read(&mut pipe, chunk::CHUNK_BYTES, |chunk| lines.take(chunk, Instant::now(), &mut say));
+            let read = match due {
+                Some(due) => timeout_at(due, reading).await,
+                None => Ok(reading.await),
             };
             match read {
                 Ok(Ok(0) | Err(_)) => return,
-                Ok(Ok(count)) => lines.take(&chunk[..count], Instant::now(), &mut say),
+                Ok(Ok(_)) => {}
                 Err(_) => lines.turn(Instant::now(), &mut say),
             }
         }
@@ -110,7 +113,7 @@ impl Lines {
 
     fn take(&mut self, mut bytes: &[u8], now: Instant, say: &mut impl FnMut(Said<'_>)) {
         self.turn(now, say);
-        while let Some(at) = bytes.iter().position(|byte| *byte == b'\n') {
+        while let Some(at) = memchr(b'\n', bytes) {
             self.append(&bytes[..at]);
             self.line(say);
             bytes = &bytes[at + 1..];

@@ -11,6 +11,7 @@ use std::{
 };
 
 use bytes::{Buf as _, Bytes, buf::Chain};
+use memchr::memchr2;
 use tokio::{
     io::AsyncWrite,
     sync::{Notify, Semaphore, SemaphorePermit, TryAcquireError},
@@ -237,11 +238,10 @@ impl Drop for Closing {
 
 /// `line` with spaces for line breaks, of which there are usually none.
 fn one_line(line: Bytes) -> Bytes {
-    let breaks = |byte: &u8| matches!(byte, b'\n' | b'\r');
-    if !line.iter().any(breaks) {
+    if memchr2(b'\n', b'\r', &line).is_none() {
         return line;
     }
-    line.iter().map(|byte| if breaks(byte) { b' ' } else { *byte }).collect()
+    line.iter().map(|byte| if matches!(byte, b'\n' | b'\r') { b' ' } else { *byte }).collect()
 }
 
 #[cfg(test)]

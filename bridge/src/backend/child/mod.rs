@@ -11,6 +11,7 @@
 //! Should the bridge itself be killed, the [`watcher`] ends its children (on Linux; on Windows the
 //! job does; elsewhere they only see the end of their input).
 
+mod chunk;
 mod environment;
 mod errors;
 #[cfg_attr(windows, path = "group/windows.rs")]

@@ -6,18 +6,16 @@ use std::{
     task::{Context, Poll},
 };
 
-use bytes::{BufMut as _, Bytes, BytesMut};
+use bytes::{Bytes, BytesMut};
+use memchr::memchr;
 use tokio::{
-    io::{AsyncRead, AsyncReadExt as _, DuplexStream, ReadBuf},
+    io::{AsyncRead, DuplexStream, ReadBuf},
     process::ChildStdout,
     time::timeout,
 };
 use tokio_util::sync::CancellationToken;
 
-use crate::backend::child::LINGER;
-
-/// How much is read at once: more than a usual message, and little enough for hundreds of processes.
-const CHUNK_BYTES: usize = 8 << 10;
+use crate::backend::child::{LINGER, chunk};
 
 /// Reads lines from the standard output of a process.
 #[derive(Debug)]
@@ -111,15 +109,14 @@ impl<R: AsyncRead + Unpin> Lines<R> {
             }
             // A line of the most bytes and its line end, which may be two.
             let most = self.max.saturating_add(2);
-            let room = CHUNK_BYTES.min(most - self.buffer.len());
+            let room = most - self.buffer.len();
             if room == 0 {
                 self.buffer = BytesMut::new();
                 self.searched = 0;
                 self.skipping = true;
                 return Err(OutputError::TooLong { max: self.max });
             }
-            self.buffer.reserve(room);
-            match self.pipe.read_buf(&mut (&mut self.buffer).limit(room)).await {
+            match chunk::read(&mut self.pipe, room, |chunk| self.buffer.extend_from_slice(chunk)).await {
                 Ok(0) => return self.last(),
                 Ok(_) => {}
                 Err(error) => return Err(OutputError::Io(error)),
@@ -128,18 +125,16 @@ impl<R: AsyncRead + Unpin> Lines<R> {
     }
 
     fn take_line(&mut self) -> Option<Bytes> {
-        let unsearched = &self.buffer[self.searched..];
-        let Some(at) = unsearched.iter().position(|byte| *byte == b'\n') else {
+        let Some(at) = memchr(b'\n', &self.buffer[self.searched..]) else {
             self.searched = self.buffer.len();
             return None;
         };
-        let mut line = self.buffer.split_to(self.searched + at + 1);
+        let end = self.searched + at;
         self.searched = 0;
-        if self.buffer.is_empty() {
-            // A long line's memory goes with it instead of being kept for the next one.
-            self.buffer = BytesMut::new();
-        }
-        line.truncate(line.len() - 1);
+        // A long line's memory goes with it instead of being kept for the next one.
+        let is_last = end + 1 == self.buffer.len();
+        let mut line = if is_last { std::mem::take(&mut self.buffer) } else { self.buffer.split_to(end + 1) };
+        line.truncate(end);
         Some(without_return(line))
     }
 
@@ -182,7 +177,7 @@ mod tests {
                     Err(OutputError::Io(error)) => panic!("{error}"),
                 });
                 let held = output.lines.buffer.len();
-                assert!(held <= max + 2 + CHUNK_BYTES, "{held} bytes are held");
+                assert!(held <= max + 2 + chunk::CHUNK_BYTES, "{held} bytes are held");
             }
         })
     }

@@ -285,7 +285,7 @@ impl Pipe {
 pub struct Exchange {
     id: u64,
     link: Link,
-    notes: mpsc::Receiver<Note>,
+    notes: mpsc::Receiver<Box<Note>>,
     notes_open: bool,
     answer: oneshot::Receiver<table::Settled>,
     stashed: Option<Event>,
@@ -300,7 +300,7 @@ impl Exchange {
             if self.stashed.is_some() {
                 // What was sent before the answer comes before it.
                 if let Ok(note) = self.notes.try_recv() {
-                    return Event::Note(note);
+                    return Event::Note(*note);
                 }
                 self.done = true;
                 return self.stashed.take().unwrap_or(Event::Closed);
@@ -308,7 +308,7 @@ impl Exchange {
             tokio::select! {
                 biased;
                 note = self.notes.recv(), if self.notes_open => match note {
-                    Some(note) => return Event::Note(note),
+                    Some(note) => return Event::Note(*note),
                     None => self.notes_open = false,
                 },
                 settled = &mut self.answer => self.stashed = Some(match settled {

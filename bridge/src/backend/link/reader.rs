@@ -216,7 +216,7 @@ impl Pipe {
         }
     }
 
-    async fn note(&self, notes: Sender<Note>, note: Note) {
+    async fn note(&self, notes: Sender<Box<Note>>, note: Note) {
         match &self.audience {
             Audience::Owner(_) => {
                 if self.patiently(&notes, note).await.is_some() {
@@ -224,7 +224,7 @@ impl Pipe {
                 }
             }
             Audience::Shared(_) => {
-                if let Err(TrySendError::Full(_)) = notes.try_send(note) {
+                if let Err(TrySendError::Full(_)) = notes.try_send(Box::new(note)) {
                     debug!(child = self.name, "a client reads too slowly; a notification is lost");
                 }
             }
@@ -237,14 +237,14 @@ impl Pipe {
     /// Waits no longer than the process lives: whoever else waits for an answer must learn of its end.
     /// What it wrote before is still read, and an answer among it arrives; notes that do not fit do not.
     /// A reader that is told to stop is dropped here as everywhere.
-    async fn patiently(&self, notes: &Sender<Note>, note: Note) -> Option<Note> {
-        let note = match notes.try_send(note) {
+    async fn patiently(&self, notes: &Sender<Box<Note>>, note: Note) -> Option<Note> {
+        let note = match notes.try_send(Box::new(note)) {
             Ok(()) => return None,
-            Err(TrySendError::Closed(note)) => return Some(note),
+            Err(TrySendError::Closed(note)) => return Some(*note),
             Err(TrySendError::Full(note)) => note,
         };
         // While we hold the handle its process does not end with the link, but we end with the link.
-        let Some(handle) = self.handle.upgrade() else { return Some(note) };
+        let Some(handle) = self.handle.upgrade() else { return Some(*note) };
         tokio::select! {
             biased;
             room = notes.reserve() => match room {
@@ -252,9 +252,9 @@ impl Pipe {
                     room.send(note);
                     None
                 }
-                Err(_) => Some(note),
+                Err(_) => Some(*note),
             },
-            _ = handle.ended() => Some(note),
+            _ = handle.ended() => Some(*note),
         }
     }
 }

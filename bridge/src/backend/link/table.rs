@@ -17,7 +17,8 @@ pub(super) enum Settled {
 
 /// One request that waits.
 pub(super) struct Open {
-    pub(super) notes: mpsc::Sender<Note>,
+    /// Boxed, because the queue sets room aside before there is anything, and mostly nothing comes.
+    pub(super) notes: mpsc::Sender<Box<Note>>,
     pub(super) answer: oneshot::Sender<Settled>,
     pub(super) client_id: String,
     pub(super) progress_token: Option<String>,
@@ -30,7 +31,7 @@ pub(super) struct Open {
 
 impl Open {
     /// Where notifications go, unless nobody hears them.
-    pub(super) fn hears(&self) -> Option<mpsc::Sender<Note>> {
+    pub(super) fn hears(&self) -> Option<mpsc::Sender<Box<Note>>> {
         (!self.is_hushed).then(|| self.notes.clone())
     }
 }

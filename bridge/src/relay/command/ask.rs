@@ -1,6 +1,6 @@
 //! One client's request, as a task of its own needs it.
 
-use std::{fmt::Write as _, sync::Arc};
+use std::sync::Arc;
 
 use crate::{
     backend::{
@@ -8,7 +8,7 @@ use crate::{
         link::{Ended, Exchange, Link, Outgoing},
     },
     edit::Edit,
-    message::{Request, quoted},
+    message::{Request, push_quoted},
     relay::owner::Owner,
     token::VerifiedToken,
 };
@@ -96,14 +96,25 @@ pub(super) fn without_identity(result: &str) -> String {
 
 /// The verified user, as a JSON object, for the server.
 pub(super) fn identity(caller: &VerifiedToken) -> String {
-    let mut json = format!(r#"{{"issuer":{}"#, quoted(caller.issuer.as_str()));
-    for (key, value) in [("subject", &caller.subject), ("email", &caller.email), ("client_id", &caller.client_id)] {
+    let mut json = String::with_capacity(256);
+    json.push_str(r#"{"issuer":"#);
+    push_quoted(&mut json, caller.issuer.as_str());
+    for (key, value) in
+        [(r#","subject":"#, &caller.subject), (r#","email":"#, &caller.email), (r#","client_id":"#, &caller.client_id)]
+    {
         if let Some(value) = value {
-            let _ = write!(json, r#","{key}":{}"#, quoted(value));
+            json.push_str(key);
+            push_quoted(&mut json, value);
         }
     }
-    let scopes: Vec<String> = caller.scopes.iter().map(|scope| quoted(scope.as_str())).collect();
-    let _ = write!(json, r#","scopes":[{}]}}"#, scopes.join(","));
+    json.push_str(r#","scopes":["#);
+    for (index, scope) in caller.scopes.iter().enumerate() {
+        if index > 0 {
+            json.push(',');
+        }
+        push_quoted(&mut json, scope.as_str());
+    }
+    json.push_str("]}");
     json
 }
 

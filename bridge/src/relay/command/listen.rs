@@ -63,12 +63,12 @@ pub(super) async fn pass(served: &Served, ask: &Ask, params: &str, out: &Out) {
 /// Modern client, legacy server: subscriptions and changes become one stream.
 pub(super) async fn translated(served: &Served, request: &Modern, out: &Out) {
     let ask = &request.ask;
-    let wanted = match &request.listen {
+    let wanted = match &request.legacy.listen {
         Some(Ok(listen)) => listen,
         Some(Err(why)) => return out.error(INVALID_PARAMS, &format!("Invalid params: {why}")).await,
         None => return,
     };
-    let kind = served.legacy_kind(&request.capabilities);
+    let kind = served.legacy_kind(&request.legacy.capabilities);
     let child = match served.child_for(&ask.owner, &ask.caller, &kind).await {
         Ok(child) => child,
         Err(error) => return served.unavailable(out, &error).await,

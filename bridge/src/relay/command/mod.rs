@@ -27,6 +27,7 @@ use std::{
 
 use bytes::Bytes;
 use futures_util::{FutureExt as _, future::BoxFuture};
+use mcp_calculator::server::Era;
 use tokio::{sync::watch, time::Instant};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
@@ -171,6 +172,14 @@ impl Served {
         outcome
     }
 
+    /// As what modern clients' requests reach the server; `None` while that is not known, and never
+    /// anything else afterwards.
+    fn speaks(&self) -> Option<Era> {
+        let eras = self.eras.borrow();
+        let eras = eras.as_ref()?.as_ref().ok()?;
+        Some(if eras.modern.is_some() { Era::Modern } else { Era::Legacy })
+    }
+
     /// Learns the tools, and hands the children that have been started over to the pool.
     async fn begin(&self, eras: &Eras, there: Vec<Child>) {
         let kind = eras.usual();
@@ -308,10 +317,10 @@ fn without_tasks(initialized: &Bytes) -> Bytes {
 
 impl Backend for Command {
     fn call<'a>(&'a self, call: Call<'a>) -> BoxFuture<'a, Reply> {
-        let request = Modern::of(&call);
+        let request = Modern::of(&call, self.0.speaks());
         let served = Arc::clone(&self.0);
         // A subscription lasts until somebody ends it.
-        let timeout = request.listen.is_none().then_some(call.timeout);
+        let timeout = (request.ask.method != "subscriptions/listen").then_some(call.timeout);
         let id = request.ask.id.clone();
         let patience = call.streams.then_some(call.patience);
         out::begin(&self.0.tasks, id, timeout, patience, move |out| served.modern(request, out)).boxed()

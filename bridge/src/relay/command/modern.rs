@@ -161,17 +161,17 @@ impl Served {
                 None => return,
             },
             None => {
-                let kind = self.legacy_kind(&request.capabilities);
+                let kind = self.legacy_kind(&request.legacy.capabilities);
                 let child = match self.child_for(&ask.owner, &ask.caller, &kind).await {
                     Ok(child) => child,
                     Err(error) => return self.unavailable(out, &error).await,
                 };
-                match request.log_level {
+                match request.legacy.log_level {
                     Some(Some(level)) if !self.is_shared() => set_level(&child, level).await,
                     Some(None) => return out.error(INVALID_PARAMS, "Invalid params: no such log level").await,
                     _ => {}
                 }
-                match ask.send(child.link(), Some(&request.legacy_params)).await {
+                match ask.send(child.link(), Some(&request.legacy.params)).await {
                     Ok(exchange) => (child, exchange),
                     Err(ended) => return out.lost(&ended).await,
                 }
@@ -206,7 +206,7 @@ impl Served {
                 }
                 Event::Note(Note::Asked(asked)) => {
                     let params = asked.params.as_deref().and_then(|params| std::str::from_utf8(params).ok());
-                    if may_ask(method) && can_be_asked(&asked.method, params, &request.capabilities) {
+                    if may_ask(method) && can_be_asked(&asked.method, params, &request.legacy.capabilities) {
                         number += 1;
                         questions.push((format!("{}-{number}", asked.method), asked));
                     } else {
@@ -270,7 +270,7 @@ impl Served {
             .map(|((key, asked), params)| InputRequest { key, method: &asked.method, params: params.as_deref() })
             .collect();
         let result = input_required(&asked, Some(&state));
-        let fingerprint = request.fingerprint.clone();
+        let fingerprint = request.legacy.fingerprint;
         exchange.hush(true);
         let parked = Parked::Call { exchange, child, questions, fingerprint };
         if self.parking.park(state, request.ask.owner.clone(), parked) {
@@ -283,8 +283,8 @@ impl Served {
     /// Takes up the call that has waited for this retry. `None` when the client has been answered.
     async fn resume(&self, state: &str, request: &Modern, out: &Out) -> Option<(Arc<Child>, Exchange)> {
         // Whoever holds the state may still send the right retry after a wrong one.
-        let is_it =
-            |parked: &Parked| matches!(parked, Parked::Call { fingerprint, .. } if *fingerprint == request.fingerprint);
+        let ours = request.legacy.fingerprint;
+        let is_it = |parked: &Parked| matches!(parked, Parked::Call { fingerprint, .. } if *fingerprint == ours);
         let (exchange, child, mut questions) = match self.parking.take_if(state, &request.ask.owner, is_it) {
             Ok(Parked::Call { exchange, child, questions, .. }) => (exchange, child, questions),
             Err(NotTaken::Another) => {
@@ -296,7 +296,7 @@ impl Served {
                 return None;
             }
         };
-        let answers = format!(r#"{{"inputResponses":{}}}"#, request.answers.as_deref().unwrap_or("{}"));
+        let answers = format!(r#"{{"inputResponses":{}}}"#, request.legacy.answers.as_deref().unwrap_or("{}"));
         let answers = serde_json::from_str::<&RawValue>(&answers).ok();
         let params = Params::parse(&request.ask.method, answers).unwrap_or_default();
         let mut answered = Vec::new();
@@ -328,14 +328,14 @@ impl Served {
         let code = crate::backend::code_of(error);
         let data = crate::edit::Edit::parse(text);
         let data = data.as_ref().and_then(|error| error.get("data"));
-        if let Some(questions) = url_questions(method, code, data, &request.capabilities) {
+        if let Some(questions) = url_questions(method, code, data, &request.legacy.capabilities) {
             let asked: Vec<InputRequest<'_>> = questions
                 .iter()
                 .map(|(key, params)| InputRequest { key, method: "elicitation/create", params: Some(params) })
                 .collect();
             return out.served(&Ok(input_required(&asked, None).into())).await;
         }
-        let translated = modern_error(method, code, &request.capabilities);
+        let translated = modern_error(method, code, &request.legacy.capabilities);
         out.served(&Err(super::translated_error(text, translated).into())).await;
     }
 

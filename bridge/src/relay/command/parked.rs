@@ -11,7 +11,10 @@ use tokio::time::Instant;
 use super::children::Child;
 use crate::{
     backend::link::{Asked, Exchange},
-    relay::owner::{Owner, Principal},
+    relay::{
+        owner::{Owner, Principal},
+        translate::requests::Fingerprint,
+    },
 };
 
 /// How long a client has for an answer, which a person may have to give.
@@ -37,7 +40,7 @@ pub(super) enum Parked {
         /// The questions that are not answered yet, by the keys under which the client knows them.
         questions: Vec<(String, Asked)>,
         /// What the retry has to be the same as.
-        fingerprint: String,
+        fingerprint: Fingerprint,
     },
     /// A modern server whose `requestState` has to come back to it: it may keep the other half in its
     /// own memory. Any other process may take the retry, so it can be given up.

@@ -1,55 +1,71 @@
 //! What a modern client asks for.
 
+use mcp_calculator::server::{CAPABILITIES_KEY, Era};
 use serde_json::value::RawValue;
 
 use super::ask::{self, Ask};
 use crate::{
     backend::{Call, link::Notice},
-    message::Params,
+    edit::Edit,
+    message::{Params, Request},
     relay::translate::{
         input::{may_ask, request_state},
         messages::{LogLevel, Place, place, restore_progress},
-        requests::fingerprint,
+        requests::{Fingerprint, fingerprint},
         subscriptions::{Listen, listen_filter},
     },
 };
-use mcp_calculator::server::CAPABILITIES_KEY;
 
 /// A modern client's request, with all that any way of answering it needs.
 pub(super) struct Modern {
     pub(super) ask: Ask,
-    /// What a modern server gets.
+    /// What a modern server gets; empty where the server is known to be none.
     pub(super) params: String,
-    /// What a legacy server gets.
-    pub(super) legacy_params: String,
-    /// What the client can be asked.
-    pub(super) capabilities: String,
     /// The state that the client gives back.
     pub(super) state: Option<String>,
-    /// Its answers, by key, as JSON text; only the parked call knows which it wants.
+    /// Empty where the server is known to be modern.
+    pub(super) legacy: Legacy,
+}
+
+/// What takes a modern client's request to a legacy server.
+#[derive(Default)]
+pub(super) struct Legacy {
+    /// What the server gets.
+    pub(super) params: String,
+    /// What the client can be asked.
+    pub(super) capabilities: String,
+    /// The client's answers, by key, as JSON text; only the parked call knows which it wants.
     pub(super) answers: Option<String>,
-    pub(super) fingerprint: String,
+    pub(super) fingerprint: Fingerprint,
     pub(super) log_level: Option<Option<LogLevel>>,
     pub(super) listen: Option<Result<Listen, String>>,
 }
 
-impl Modern {
-    pub(super) fn of(call: &Call<'_>) -> Self {
-        let request = call.request;
-        let identity = ask::identity(call.caller);
-        let mut edit = ask::params(request, &identity);
-        let params = edit.to_json();
+impl Legacy {
+    fn of(request: &Request<'_>, mut edit: Edit<'_>) -> Self {
         let capabilities = request.params.meta.get(CAPABILITIES_KEY).map_or("{}", RawValue::get).to_owned();
         Self {
-            ask: Ask::of(call),
-            params,
-            legacy_params: edit.for_legacy().to_json(),
+            params: edit.for_legacy().to_json(),
             capabilities,
-            state: request_state(&request.params).map(std::borrow::Cow::into_owned),
             answers: request.params.members.get("inputResponses").map(|answers| answers.get().to_owned()),
-            fingerprint: if may_ask(&request.method) { fingerprint(request) } else { String::new() },
+            fingerprint: if may_ask(&request.method) { fingerprint(request) } else { Fingerprint::default() },
             log_level: LogLevel::wanted(&request.params),
             listen: (request.method == "subscriptions/listen").then(|| listen_filter(&request.params)),
+        }
+    }
+}
+
+impl Modern {
+    /// A request for a server of era `server`; `None` while that is not known.
+    pub(super) fn of(call: &Call<'_>, server: Option<Era>) -> Self {
+        let request = call.request;
+        let identity = ask::identity(call.caller);
+        let edit = ask::params(request, &identity);
+        Self {
+            ask: Ask::of(call),
+            params: if server == Some(Era::Legacy) { String::new() } else { edit.to_json() },
+            state: request_state(&request.params).map(std::borrow::Cow::into_owned),
+            legacy: if server == Some(Era::Modern) { Legacy::default() } else { Legacy::of(request, edit) },
         }
     }
 
@@ -57,7 +73,7 @@ impl Modern {
     pub(super) fn hears(&self, notice: &Notice) -> bool {
         match notice.method.as_str() {
             "notifications/message" => {
-                let Some(Some(wanted)) = self.log_level else { return false };
+                let Some(Some(wanted)) = self.legacy.log_level else { return false };
                 let raw = notice.params.as_ref().and_then(|params| serde_json::from_slice::<&RawValue>(params).ok());
                 let said = Params::parse(&notice.method, raw).ok().and_then(|params| LogLevel::said(&params));
                 said.is_none_or(|said| said >= wanted)

@@ -36,11 +36,13 @@ pub fn route(client: Era, method: &str) -> Route {
     }
 }
 
-/// Names what has to be equal between a request and its retry: the method and the parameters, except
-/// `_meta`, the answers and the state. 64 hexadecimal digits.
-///
-/// Members may come in another order; numbers have to be spelled alike.
-pub fn fingerprint(request: &Request<'_>) -> String {
+/// What has to be equal between a request and its retry: the method and the parameters, except `_meta`,
+/// the answers and the state. Members may come in another order; numbers have to be spelled alike.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Fingerprint([u8; 32]);
+
+/// The [`Fingerprint`] of a request.
+pub fn fingerprint(request: &Request<'_>) -> Fingerprint {
     let mut salient: Vec<_> = request
         .params
         .members
@@ -59,7 +61,9 @@ pub fn fingerprint(request: &Request<'_>) -> String {
         add(key);
         add(&canonical(value.get()));
     }
-    hash.finish().as_ref().iter().map(|byte| format!("{byte:02x}")).collect()
+    let mut digest = [0; 32];
+    digest.copy_from_slice(hash.finish().as_ref());
+    Fingerprint(digest)
 }
 
 #[cfg(test)]
@@ -82,7 +86,6 @@ mod tests {
     fn a_retry_has_the_fingerprint_of_its_request() {
         let of = |method: &str, params: &str| with(method, params, fingerprint);
         let first = of("tools/call", r#"{"name":"t","arguments":{"a":1,"b":[1,2]},"_meta":{"progressToken":1}}"#);
-        assert_eq!(first.len(), 64);
         for same in [
             r#"{"name":"t","arguments":{"a":1,"b":[1,2]}}"#,
             r#"{"requestState":"s","arguments":{ "b" : [1, 2], "a":1},"inputResponses":{"k":{}},"name":"t"}"#,
