@@ -167,10 +167,7 @@ impl Serving {
 
 async fn connection(stream: TcpStream, peer: SocketAddr, shared: Arc<Shared>) {
     let _counted = shared.metrics.connection();
-    // Without it an answer in two segments waits for the client's delayed acknowledgement: 40 ms.
-    if let Err(error) = stream.set_nodelay(true) {
-        debug!(%error, "cannot set TCP_NODELAY");
-    }
+    tune(&stream, shared.limits.write_timeout);
     let deadline = Instant::now() + shared.limits.header_timeout;
     let mut byte = [0];
     let first = tokio::select! {
@@ -200,6 +197,26 @@ async fn connection(stream: TcpStream, peer: SocketAddr, shared: Arc<Shared>) {
         Ok(Err(error)) => debug!(%error, "a TLS handshake failed"),
         Err(_) => debug!("a TLS handshake was not finished in time"),
     }
+}
+
+/// Says what the system is to do about a connection by itself.
+fn tune(stream: &TcpStream, write_timeout: Duration) {
+    // Without it an answer in two segments waits for the client's delayed acknowledgement: 40 ms.
+    if let Err(error) = stream.set_nodelay(true) {
+        debug!(%error, "cannot set TCP_NODELAY");
+    }
+    // What is sent to a client that has vanished fits into the system's buffer, and nobody but the system
+    // notices that it never arrives: by itself after a quarter of an hour.
+    #[cfg(target_os = "linux")]
+    {
+        // The system takes no more than that.
+        let millis = i32::try_from(write_timeout.as_millis()).unwrap_or(i32::MAX).unsigned_abs();
+        if let Err(error) = rustix::net::sockopt::set_tcp_user_timeout(stream, millis) {
+            debug!(%error, "cannot set TCP_USER_TIMEOUT");
+        }
+    }
+    #[cfg(not(target_os = "linux"))]
+    let _ = write_timeout;
 }
 
 /// Whether a client begins with HTTP/2's preface (RFC 9113 §3.4); its first bytes stay unread.
@@ -406,4 +423,22 @@ pub fn tls_acceptor(files: &TlsFiles) -> Result<TlsAcceptor, TlsError> {
         .with_single_cert(chain, key)?;
     config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
     Ok(TlsAcceptor::from(Arc::new(config)))
+}
+
+#[cfg(all(test, target_os = "linux"))]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn the_system_gives_a_client_up_that_acknowledges_nothing_for_the_write_timeout() {
+        let listener = TcpListener::bind(("127.0.0.1", 0)).await.expect("a port");
+        let client = TcpStream::connect(listener.local_addr().expect("it is bound"));
+        let (_client, accepted) = tokio::join!(client, listener.accept());
+        let (stream, _) = accepted.expect("the client is there");
+        for (write_timeout, millis) in [(Duration::from_millis(1500), 1500), (Duration::MAX, 0x7fff_ffff)] {
+            tune(&stream, write_timeout);
+            assert_eq!(rustix::net::sockopt::tcp_user_timeout(&stream).expect("it can be asked"), millis);
+        }
+        assert!(stream.nodelay().expect("it can be asked"));
+    }
 }
