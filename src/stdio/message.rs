@@ -5,6 +5,8 @@
 //! a "custom request"), and cannot read `1e400` or integers over 64 bits. So its runtime gets only
 //! what was found to be well-formed here.
 
+use std::fmt;
+
 use rmcp::model::{ErrorCode, ErrorData, Implementation};
 use serde_json::{json, value::RawValue};
 
@@ -63,10 +65,12 @@ pub(super) fn read(line: &Line, initialized: bool) -> Message {
 }
 
 fn envelope(text: &str, initialized: bool) -> Message {
-    // The id is read by itself as well, so that errors about other members can carry it.
-    let id = members(text, ["id"]).ok().and_then(|[id]| id).and_then(valid_id);
-    let refuse = |reason: String| Message::Refused(id.clone(), invalid_request(reason));
-    let [version, raw_id, method, params, result, error] =
+    // The id is read by itself here, so that errors about other members can carry it.
+    let refuse = |reason: String| {
+        let id = members(text, ["id"]).ok().and_then(|[id]| id).and_then(valid_id);
+        Message::Refused(id, invalid_request(reason))
+    };
+    let [version, id, method, params, result, error] =
         match members(text, ["jsonrpc", "id", "method", "params", "result", "error"]) {
             Ok(values) => values,
             Err(MembersError::NotAnObject("an array")) => {
@@ -92,13 +96,13 @@ fn envelope(text: &str, initialized: bool) -> Message {
     if result.is_some() || error.is_some() {
         return refuse("a message is a request or a response, not both".to_owned());
     }
-    match (raw_id, id) {
-        (None, _) => Message::Ignored,
-        (Some(_), None) => Message::Refused(None, invalid_request("id must be a string or an integer".to_owned())),
-        (Some(_), Some(id)) => match request(&method, params, initialized) {
-            Ok(request) => Message::Request(id, request),
-            Err(error) => Message::Refused(Some(id), error),
-        },
+    let Some(id) = id else { return Message::Ignored };
+    let Some(id) = valid_id(id) else {
+        return Message::Refused(None, invalid_request("id must be a string or an integer".to_owned()));
+    };
+    match request(&method, params, initialized) {
+        Ok(request) => Message::Request(id, request),
+        Err(error) => Message::Refused(Some(id), error),
     }
 }
 
@@ -164,13 +168,13 @@ fn era(params: &str, initialized: bool) -> Result<Era, ErrorData> {
     let Some(version) = version else {
         return if initialized && capabilities.is_none() { Ok(Era::Legacy) } else { Err(missing_version()) };
     };
-    let version = string(&format!("params._meta[\"{VERSION_KEY}\"]"), Some(version))?;
+    let version = string(format_args!("params._meta[\"{VERSION_KEY}\"]"), Some(version))?;
     if version != MODERN_VERSION {
         return Err(unsupported_version(&version));
     }
-    object(&format!("params._meta[\"{CAPABILITIES_KEY}\"]"), capabilities)?;
+    object(format_args!("params._meta[\"{CAPABILITIES_KEY}\"]"), capabilities)?;
     if info.is_some() {
-        object(&format!("params._meta[\"{CLIENT_INFO}\"]"), info)?;
+        object(format_args!("params._meta[\"{CLIENT_INFO}\"]"), info)?;
     }
     Ok(Era::Modern)
 }
@@ -187,13 +191,13 @@ fn fields<'a, const N: usize>(
     })
 }
 
-fn string(path: &str, json: Option<&str>) -> Result<String, ErrorData> {
+fn string(path: impl fmt::Display, json: Option<&str>) -> Result<String, ErrorData> {
     let json = json.ok_or_else(|| invalid_params(&format!("{path} is missing (a string)")))?;
     let text = Text::parse(json).ok_or_else(|| invalid_params(&format!("{path} is {}, not a string", kind(json))))?;
     Ok(String::from_utf8_lossy(&text.0).into_owned())
 }
 
-fn object<'a>(path: &str, json: Option<&'a str>) -> Result<&'a str, ErrorData> {
+fn object(path: impl fmt::Display, json: Option<&str>) -> Result<&str, ErrorData> {
     let json = json.ok_or_else(|| invalid_params(&format!("{path} is missing (an object)")))?;
     match kind(json) {
         "an object" => Ok(json),
