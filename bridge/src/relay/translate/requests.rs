@@ -36,8 +36,9 @@ pub fn route(client: Era, method: &str) -> Route {
     }
 }
 
-/// What has to be equal between a request and its retry: the method and the parameters, except `_meta`,
-/// the answers and the state. Members may come in another order; numbers have to be spelled alike.
+/// The SHA-256 of what has to be equal between a request and its retry: the method and the parameters,
+/// except `_meta`, the answers and the state. Members may come in another order; numbers have to be spelled
+/// alike.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Fingerprint([u8; 32]);
 
