@@ -17,7 +17,7 @@ use tokio::time::Instant;
 use tracing::debug;
 
 use crate::{
-    backend::{Answered, Conversation, Held, Opened},
+    backend::{Answered, Conversation, Opened},
     config::{Limits, server::Denial},
     http::{
         body,
@@ -28,7 +28,7 @@ use crate::{
         metadata::ProtectedResourceMetadata,
         origin::{self, Origins},
         paths::{Endpoint, Paths},
-        places::Place,
+        places::{Place, Taken},
         record::Record,
         respond::{self, Body, Refusal},
         sse,
@@ -37,7 +37,7 @@ use crate::{
     policy::{Permit, Policy},
     relay::{
         Client, Outcome, Relay, filter,
-        session::{InUse, SessionId, Sessions},
+        session::{SessionId, Sessions},
     },
     resource::ResourceUri,
     telemetry::{audit::Audit, labels::MethodLabel, metrics::Metrics},
@@ -488,18 +488,6 @@ pub(super) struct User {
     pub(super) verified: Arc<VerifiedToken>,
     /// Their place among the requests that are answered at once.
     pub(super) place: Place,
-}
-
-/// What a request takes up until it is answered, or goes on without its client.
-pub(super) struct Taken {
-    pub(super) place: Place,
-    pub(super) in_use: Option<InUse>,
-}
-
-impl Held for Taken {
-    fn keep(&self) -> Box<dyn Send> {
-        Box::new((self.place.keep(), self.in_use.clone()))
-    }
 }
 
 fn answer(answered: Answered, era: Era, accepts: Accepts) -> Response<Body> {

@@ -15,8 +15,9 @@ use crate::{
     backend::{Answer, Answered, Conversation, Item, Opened, Reply},
     http::{
         body,
-        gate::{Gate, Taken, User},
+        gate::{Gate, User},
         headers::Accepts,
+        places::Taken,
         record::Record,
         respond::{self, Body, Refusal},
         sse,

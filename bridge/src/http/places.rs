@@ -6,7 +6,7 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
 };
 
-use crate::token::VerifiedToken;
+use crate::{backend::Held, relay::session::InUse, token::VerifiedToken};
 
 /// The places of one endpoint.
 pub(super) struct Places {
@@ -120,6 +120,18 @@ impl Drop for Place {
 impl Drop for Kept {
     fn drop(&mut self) {
         self.places.release(self.user);
+    }
+}
+
+/// What a request takes up until it is answered, or goes on without its client.
+pub(super) struct Taken {
+    pub(super) place: Place,
+    pub(super) in_use: Option<InUse>,
+}
+
+impl Held for Taken {
+    fn keep(&self) -> Box<dyn Send> {
+        Box::new((self.place.keep(), self.in_use.clone()))
     }
 }
 

@@ -18,7 +18,7 @@ use tokio::{
 
 use crate::{
     backend::{Answered, Item},
-    http::{gate::Taken, respond::Body},
+    http::{places::Taken, respond::Body},
     relay::{Streaming, line::Everything, session::Stream},
     telemetry::metrics::GaugeGuard,
     token::{BearerToken, TokenVerifier, VerifiedToken, VerifyError},
