@@ -242,11 +242,8 @@ fn log_level() -> LevelFilter {
 }
 
 fn start_log(level: LevelFilter) {
-    // Libraries may print what requests hold, and rmcp what messages hold even in its warnings.
-    let targets = Targets::new()
-        .with_default(level.min(LevelFilter::WARN))
-        .with_target("mcp_calculator", level)
-        .with_target("rmcp", LevelFilter::ERROR);
+    // Libraries may print what requests hold.
+    let targets = Targets::new().with_default(level.min(LevelFilter::WARN)).with_target("mcp_calculator", level);
     let ansi = io::stderr().is_terminal() && terminal::shows_colours();
     let format = tracing_subscriber::fmt::layer().with_writer(io::stderr).with_ansi(ansi);
     tracing_subscriber::registry().with(format.with_filter(targets)).init();

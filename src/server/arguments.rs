@@ -167,8 +167,16 @@ impl fmt::Display for InvalidArguments {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::NotAnObject => f.write_str("arguments must be an object with operation, a and b"),
-            Self::Members(Problems { named, unnamed: 0 }) => f.write_str(&named.join("; ")),
-            Self::Members(Problems { named, unnamed }) => write!(f, "{}; and {unnamed} more", named.join("; ")),
+            Self::Members(problems) => problems.fmt(f),
+        }
+    }
+}
+
+impl fmt::Display for Problems {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self { named, unnamed: 0 } => f.write_str(&named.join("; ")),
+            Self { named, unnamed } => write!(f, "{}; and {unnamed} more", named.join("; ")),
         }
     }
 }

@@ -5,7 +5,7 @@ use std::sync::{Arc, LazyLock};
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use rmcp::model::{
     CacheScope, DiscoverResult, Icon, Implementation, InitializeResult, ListToolsResult, MetaObject, ProtocolVersion,
-    ServerCapabilities, Tool, ToolAnnotations,
+    ServerCapabilities, Tool, ToolAnnotations, ToolsCapability,
 };
 use serde_json::{json, value::RawValue};
 
@@ -94,7 +94,9 @@ pub fn list_tools(era: Era) -> &'static ListToolsResult {
 }
 
 fn capabilities() -> ServerCapabilities {
-    ServerCapabilities::builder().enable_tools().build()
+    let mut capabilities = ServerCapabilities::default();
+    capabilities.tools = Some(ToolsCapability::default());
+    capabilities
 }
 
 fn implementation() -> Implementation {

@@ -5,19 +5,15 @@
 
 mod arguments;
 mod identity;
-mod scopes;
 
 use std::fmt::{self, Write as _};
 
-use rmcp::model::{CallToolResult, ContentBlock, ErrorData};
+use rmcp::model::ErrorData;
 use serde_json::Value;
 
-use self::arguments::{Arguments, InvalidArguments};
-pub use self::{
-    identity::{discover, initialize, list_tools},
-    scopes::{needed_scope, refusal, scope_of},
-};
-use crate::calculator::{Number, evaluate};
+use self::arguments::{Arguments, InvalidArguments, Problems};
+pub use self::identity::{discover, initialize, list_tools};
+use crate::calculator::{Operation, evaluate};
 
 /// The name of the one tool.
 pub const TOOL_NAME: &str = "calculator";
@@ -41,6 +37,17 @@ pub enum Era {
     Legacy,
     /// From 2026-07-28: results with `resultType` and the server's name in `_meta`.
     Modern,
+}
+
+/// The scope of one operation.
+#[must_use]
+pub const fn scope_of(operation: Operation) -> &'static str {
+    match operation {
+        Operation::Add => "op:add",
+        Operation::Subtract => "op:sub",
+        Operation::Multiply => "op:mult",
+        Operation::Divide => "op:div",
+    }
 }
 
 /// The verified user on whose behalf a tool is called.
@@ -67,36 +74,7 @@ impl fmt::Debug for Caller<'_> {
     }
 }
 
-/// The answer to `tools/call`.
-///
-/// `arguments` is the JSON text of the parameter of that name, `None` if it was not sent. `caller`
-/// is the verified user, `None` where nobody is verified (stdio). Who calls which operation is
-/// logged at debug; the numbers never are.
-///
-/// Arguments that do not fit the input schema give a result marked as an error, because the model
-/// that wrote them can read it and try again (server/tools, "Error Handling").
-///
-/// # Errors
-/// Invalid params (-32602) for another tool than [`TOOL_NAME`] and for arguments that are not an
-/// object: the request itself is malformed.
-pub fn call_tool(
-    era: Era,
-    name: &str,
-    arguments: Option<&str>,
-    caller: Option<&Caller<'_>>,
-) -> Result<CallToolResult, ErrorData> {
-    let mut result = match outcome(name, || Arguments::parse(arguments), caller)? {
-        Ok(number) => CallToolResult::success(vec![ContentBlock::text(number.to_string())]),
-        Err(error) => CallToolResult::error(vec![ContentBlock::text(error)]),
-    };
-    match era {
-        Era::Legacy => result.result_type = None,
-        Era::Modern => result.meta = Some(identity::RESULT_META.clone()),
-    }
-    Ok(result)
-}
-
-/// The parameter `arguments` of a call, for [`call_tool_json`].
+/// The parameter `arguments` of a call.
 pub enum Given<'a> {
     /// Its JSON text; `None` if it was not sent.
     Text(Option<&'a str>),
@@ -104,21 +82,85 @@ pub enum Given<'a> {
     Members(&'a mut dyn Iterator<Item = (&'a str, &'a str)>),
 }
 
-/// The same answer as JSON text, for whoever writes it to a wire.
-///
-/// # Errors
-/// As [`call_tool`].
-pub fn call_tool_json(
-    era: Era,
-    name: &str,
-    arguments: Given<'_>,
-    caller: Option<&Caller<'_>>,
-) -> Result<String, ErrorData> {
-    let read = || match arguments {
-        Given::Text(text) => Arguments::parse(text),
-        Given::Members(members) => Arguments::from_members(members),
-    };
-    let outcome = outcome(name, read, caller)?;
+/// A `tools/call` that was read and has an answer.
+pub struct Call(Result<Arguments, Problems>);
+
+impl Call {
+    /// Reads the parameters `name` and `arguments`.
+    ///
+    /// # Errors
+    /// Invalid params (-32602) for another tool than [`TOOL_NAME`] and for arguments that are not an
+    /// object: the request itself is malformed.
+    pub fn read(name: &str, arguments: Given<'_>) -> Result<Self, ErrorData> {
+        if name != TOOL_NAME {
+            return Err(unknown_tool(name));
+        }
+        let arguments = match arguments {
+            Given::Text(text) => Arguments::parse(text),
+            Given::Members(members) => Arguments::from_members(members),
+        };
+        match arguments {
+            Ok(arguments) => Ok(Self(Ok(arguments))),
+            Err(InvalidArguments::Members(problems)) => Ok(Self(Err(problems))),
+            Err(malformed @ InvalidArguments::NotAnObject) => {
+                Err(ErrorData::invalid_params(format!("Invalid params: {malformed}"), None))
+            }
+        }
+    }
+
+    /// The scope that it needs, for whoever enforces scopes; `None` for a call that runs nothing,
+    /// because its answer only says what is wrong with it.
+    #[must_use]
+    pub fn needed_scope(&self) -> Option<&'static str> {
+        self.0.as_ref().ok().map(|arguments| scope_of(arguments.operation))
+    }
+
+    /// The result as JSON text.
+    ///
+    /// `caller` is the verified user, `None` where nobody is verified (stdio). Who calls which
+    /// operation is logged at debug; the numbers never are.
+    ///
+    /// Arguments that do not fit the input schema give a result marked as an error, because the model
+    /// that wrote them can read it and try again (server/tools, "Error Handling").
+    #[must_use]
+    pub fn answer(self, era: Era, caller: Option<&Caller<'_>>) -> String {
+        tracing::debug!(
+            subject = caller.and_then(|caller| caller.subject),
+            client_id = caller.and_then(|caller| caller.client_id),
+            email = caller.and_then(|caller| caller.email),
+            scopes = caller.map(|caller| tracing::field::display(caller.scopes)),
+            operation = self.0.as_ref().ok().map(|arguments| arguments.operation.as_str()),
+            "calculator called"
+        );
+        self.result(era)
+    }
+
+    /// The same without a word in the log.
+    pub(crate) fn result(self, era: Era) -> String {
+        let number = match self.0 {
+            Ok(Arguments { operation, a, b }) => evaluate(operation, a, b).map_err(|error| error.to_string()),
+            Err(problems) => Err(problems.to_string()),
+        };
+        match number {
+            // No number has a character that JSON escapes.
+            Ok(number) => result(era, format_args!("\"{number}\""), false),
+            Err(error) => result(era, Value::from(format!("Error: {error}")), true),
+        }
+    }
+}
+
+/// The result of a call that is not allowed, as JSON text: an error result, because the model that
+/// called can read `text` and tell its user.
+#[must_use]
+pub fn refusal(era: Era, text: &str) -> String {
+    result(era, Value::from(text), true)
+}
+
+/// A result around a number, without `_meta`.
+const ENVELOPE_MAX_BYTES: usize = 128;
+
+/// A result with one text, which is given as JSON.
+fn result(era: Era, text: impl fmt::Display, is_error: bool) -> String {
     let meta = identity::RESULT_META_JSON.get();
     let mut json = String::with_capacity(ENVELOPE_MAX_BYTES + meta.len());
     json.push('{');
@@ -126,50 +168,16 @@ pub fn call_tool_json(
         json.push_str(r#""resultType":"complete","#);
     }
     json.push_str(r#""content":[{"type":"text","text":"#);
-    match &outcome {
-        // No number has a character that JSON escapes. A String takes every write.
-        Ok(number) => drop(write!(json, "\"{number}\"")),
-        Err(error) => json.push_str(&Value::from(error.as_str()).to_string()),
-    }
+    // A String takes every write.
+    write!(json, "{text}").ok();
     json.push_str(r#"}],"isError":"#);
-    json.push_str(if outcome.is_err() { "true" } else { "false" });
+    json.push_str(if is_error { "true" } else { "false" });
     if era == Era::Modern {
         json.push_str(r#","_meta":"#);
         json.push_str(meta);
     }
     json.push('}');
-    Ok(json)
-}
-
-/// A result around a number, without `_meta`.
-const ENVELOPE_MAX_BYTES: usize = 128;
-
-/// What came of a call: a number, or an error that the model can read.
-fn outcome(
-    name: &str,
-    arguments: impl FnOnce() -> Result<Arguments, InvalidArguments>,
-    caller: Option<&Caller<'_>>,
-) -> Result<Result<Number, String>, ErrorData> {
-    if name != TOOL_NAME {
-        return Err(unknown_tool(name));
-    }
-    let arguments = arguments();
-    tracing::debug!(
-        subject = caller.and_then(|caller| caller.subject),
-        client_id = caller.and_then(|caller| caller.client_id),
-        email = caller.and_then(|caller| caller.email),
-        scopes = caller.map(|caller| tracing::field::display(caller.scopes)),
-        operation = arguments.as_ref().ok().map(|arguments| arguments.operation.as_str()),
-        "calculator called"
-    );
-    let number = match arguments {
-        Ok(Arguments { operation, a, b }) => evaluate(operation, a, b).map_err(|error| error.to_string()),
-        Err(problems @ InvalidArguments::Members(_)) => Err(problems.to_string()),
-        Err(malformed @ InvalidArguments::NotAnObject) => {
-            return Err(ErrorData::invalid_params(format!("Invalid params: {malformed}"), None));
-        }
-    };
-    Ok(number.map_err(|error| format!("Error: {error}")))
+    json
 }
 
 /// The protocol error for a tool that does not exist. At most 64 characters of the name are

@@ -1,10 +1,19 @@
+use rmcp::model::{CallToolResult, ContentBlock};
 use serde_json::{Value, json};
 
 use super::*;
 
+fn text(era: Era, name: &str, arguments: Given<'_>) -> Result<String, ErrorData> {
+    Call::read(name, arguments).map(|call| call.answer(era, None))
+}
+
+fn call_in(era: Era, arguments: Option<&str>) -> Value {
+    let text = text(era, TOOL_NAME, Given::Text(arguments)).expect("a result");
+    serde_json::from_str(&text).expect("results are JSON")
+}
+
 fn call(arguments: &str) -> Value {
-    let result = call_tool(Era::Legacy, TOOL_NAME, Some(arguments), None).expect("a result");
-    serde_json::to_value(result).expect("results serialize")
+    call_in(Era::Legacy, Some(arguments))
 }
 
 fn answers(arguments: &str, text: &str) {
@@ -24,21 +33,26 @@ fn fails(arguments: &str, text: &str) {
 }
 
 #[test]
-fn the_text_form_is_the_same_answer() {
+fn a_result_is_what_the_model_types_of_rmcp_write() {
     for era in [Era::Legacy, Era::Modern] {
-        for (name, arguments) in [
-            (TOOL_NAME, Some(r#"{"operation":"add","a":0.1,"b":0.2}"#)),
-            (TOOL_NAME, Some(r#"{"operation":"multiply","a":1e308,"b":-10}"#)),
-            (TOOL_NAME, Some(r#"{"operation":"divide","a":1,"b":0}"#)),
-            (TOOL_NAME, Some(r#"{"operation":"\"\\\u0001","a":1,"c":0}"#)),
-            (TOOL_NAME, None),
-            (TOOL_NAME, Some("[]")),
-            ("other", None),
+        for (arguments, shown, is_error) in [
+            (r#"{"operation":"add","a":0.1,"b":0.2}"#, "0.30000000000000004", false),
+            (r#"{"operation":"multiply","a":1e308,"b":-10}"#, "-Infinity", false),
+            (r#"{"operation":"divide","a":1,"b":0}"#, "Error: Division by zero", true),
+            (
+                r#"{"operation":"add","a":1,"b":2,"\"\\\u0001é":0}"#,
+                "Error: \"\\\"\\\\\\u{1}é\" is not an argument (operation, a and b are)",
+                true,
+            ),
         ] {
-            let typed =
-                call_tool(era, name, arguments, None).map(|result| serde_json::to_string(&result).expect("JSON"));
-            let text = call_tool_json(era, name, Given::Text(arguments), None);
-            assert_eq!(text, typed, "{era:?} {name} {arguments:?}");
+            let content = vec![ContentBlock::text(shown)];
+            let mut typed = if is_error { CallToolResult::error(content) } else { CallToolResult::success(content) };
+            match era {
+                Era::Legacy => typed.result_type = None,
+                Era::Modern => typed.meta = Some(identity::RESULT_META.clone()),
+            }
+            let written = text(era, TOOL_NAME, Given::Text(Some(arguments)));
+            assert_eq!(written, Ok(serde_json::to_string(&typed).expect("JSON")), "{era:?} {arguments}");
         }
     }
 }
@@ -53,12 +67,12 @@ fn an_object_that_was_read_already_is_the_same_call() {
         &[],
     ] {
         let written: Vec<String> = members.iter().map(|(name, value)| format!(r#""{name}":{value}"#)).collect();
-        let text = format!("{{{}}}", written.join(","));
+        let whole = format!("{{{}}}", written.join(","));
         let as_members = Given::Members(&mut members.iter().copied());
         assert_eq!(
-            call_tool_json(Era::Modern, TOOL_NAME, as_members, None),
-            call_tool_json(Era::Modern, TOOL_NAME, Given::Text(Some(&text)), None),
-            "{text}"
+            text(Era::Modern, TOOL_NAME, as_members),
+            text(Era::Modern, TOOL_NAME, Given::Text(Some(&whole))),
+            "{whole}"
         );
     }
 }
@@ -126,14 +140,13 @@ fn an_error_text_stays_short_whatever_the_client_sends() {
 
 #[test]
 fn absent_arguments_are_an_empty_object() {
-    let absent = call_tool(Era::Legacy, TOOL_NAME, None, None).expect("a result");
-    assert_eq!(serde_json::to_value(absent).expect("results serialize"), call("{}"));
+    assert_eq!(call_in(Era::Legacy, None), call("{}"));
 }
 
 #[test]
 fn malformed_requests_are_protocol_errors() {
     let check = |name: &str, arguments: Option<&str>, message: &str| {
-        let error = call_tool(Era::Modern, name, arguments, None).expect_err(message);
+        let error = text(Era::Modern, name, Given::Text(arguments)).expect_err(message);
         assert_eq!((error.code.0, &*error.message), (-32602, message));
     };
     check("abacus", Some("{}"), "Unknown tool: abacus (the only tool is calculator)");
@@ -146,10 +159,8 @@ fn malformed_requests_are_protocol_errors() {
 
 #[test]
 fn modern_results_say_that_they_are_complete_and_who_answers() {
-    let result =
-        call_tool(Era::Modern, TOOL_NAME, Some(r#"{"operation":"divide","a":1,"b":4}"#), None).expect("a result");
     assert_eq!(
-        serde_json::to_value(result).expect("results serialize"),
+        call_in(Era::Modern, Some(r#"{"operation":"divide","a":1,"b":4}"#)),
         json!({
             "resultType": "complete",
             "content": [{ "type": "text", "text": "0.25" }],
@@ -159,6 +170,24 @@ fn modern_results_say_that_they_are_complete_and_who_answers() {
             } },
         })
     );
+}
+
+#[test]
+fn a_call_that_calculates_needs_the_scope_of_its_operation() {
+    let needed = |arguments: &str| Call::read(TOOL_NAME, Given::Text(Some(arguments))).expect("a call").needed_scope();
+    for (operation, scope) in [("add", "op:add"), ("subtract", "op:sub"), ("multiply", "op:mult"), ("divide", "op:div")]
+    {
+        assert_eq!(needed(&format!(r#"{{"operation":"{operation}","a":1,"b":2}}"#)), Some(scope));
+    }
+    for nothing_runs in ["{}", r#"{"operation":"add","operation":"divide","a":1,"b":2}"#] {
+        assert_eq!(needed(nothing_runs), None, "{nothing_runs}");
+    }
+}
+
+#[test]
+fn a_refusal_is_an_error_that_the_model_can_read() {
+    let text = serde_json::from_str::<Value>(&refusal(Era::Legacy, "Run `login \"x\"`.")).expect("JSON");
+    assert_eq!(text, json!({ "content": [{ "type": "text", "text": "Run `login \"x\"`." }], "isError": true }));
 }
 
 #[test]

@@ -2,6 +2,7 @@
 
 use std::io;
 
+use memchr::memchr;
 use tokio::io::{AsyncRead, AsyncReadExt as _};
 
 /// A longer line is refused. No request to this server comes near it; a client that sends more is
@@ -49,7 +50,7 @@ impl<R: AsyncRead + Unpin> Lines<R> {
     /// When `input` cannot be read.
     pub async fn next(&mut self) -> io::Result<Option<Line>> {
         loop {
-            if let Some(line) = self.take_line() {
+            if let Some(line) = self.at_hand() {
                 return Ok(Some(line));
             }
             if self.ended {
@@ -62,10 +63,10 @@ impl<R: AsyncRead + Unpin> Lines<R> {
         }
     }
 
-    /// A line that is in the buffer already.
-    fn take_line(&mut self) -> Option<Line> {
+    /// A line that was read already.
+    pub fn at_hand(&mut self) -> Option<Line> {
         loop {
-            let found = self.buffer[self.search..].iter().position(|byte| *byte == b'\n');
+            let found = memchr(b'\n', &self.buffer[self.search..]);
             let end = found.map_or(self.buffer.len(), |offset| self.search + offset);
             let line = &self.buffer[self.start..end];
             let complete = found.is_some() || (self.ended && !line.is_empty());

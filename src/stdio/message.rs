@@ -1,13 +1,12 @@
 //! One line read strictly: what it asks for, or why it cannot be answered otherwise than with an
 //! error.
 //!
-//! rmcp alone ignores invalid JSON, answers wrong parameters with "method not found" (they become
-//! a "custom request"), and cannot read `1e400` or integers over 64 bits. So its runtime gets only
-//! what was found to be well-formed here.
+//! Nothing is converted that is not needed: an id comes back as it was written, numbers keep their
+//! spelling, and names that occur twice are seen.
 
-use std::fmt;
+use std::{borrow::Cow, fmt};
 
-use rmcp::model::{ErrorCode, ErrorData, Implementation};
+use rmcp::model::{ErrorCode, ErrorData};
 use serde_json::{json, value::RawValue};
 
 use super::lines::{Line, MAX_LINE_BYTES};
@@ -22,32 +21,37 @@ const CLIENT_INFO: &str = "io.modelcontextprotocol/clientInfo";
 /// How much of an unknown method's name the error repeats.
 const MAX_ECHO_CHARS: usize = 64;
 
-/// A request's id, a string or an integer, as it was written: answers repeat it exactly.
-pub(super) type Id = Box<RawValue>;
-
 /// What a line is.
 #[derive(Debug)]
-pub(super) enum Message {
-    /// A well-formed request.
-    Request(Id, Request),
+pub(super) enum Message<'l> {
+    /// A well-formed request. Its id, a string or an integer, is as it was written: answers repeat it
+    /// exactly.
+    Request(&'l str, Request<'l>),
     /// Something to be answered with an error; without an id if none could be read.
-    Refused(Option<Id>, ErrorData),
+    Refused(Option<&'l str>, ErrorData),
     /// Nothing that is answered: an empty line, a notification, a response nobody waits for.
     Ignored,
 }
 
 /// The requests that this server knows, with what it reads of their parameters.
 #[derive(Debug, PartialEq)]
-pub(super) enum Request {
-    Initialize { protocol_version: String, client_info: Implementation },
+pub(super) enum Request<'l> {
+    Initialize {
+        protocol_version: Cow<'l, str>,
+    },
     Ping,
     Discover,
     ListTools(Era),
-    CallTool { era: Era, name: String, arguments: Option<String> },
+    /// `arguments` is JSON text.
+    CallTool {
+        era: Era,
+        name: Cow<'l, str>,
+        arguments: Option<&'l str>,
+    },
 }
 
 /// Reads `line`; `initialized` tells whether `initialize` was answered before.
-pub(super) fn read(line: &Line, initialized: bool) -> Message {
+pub(super) fn read(line: &Line, initialized: bool) -> Message<'_> {
     let Line::Complete(bytes) = line else {
         return Message::Refused(None, invalid_request(format!("the line has more than {MAX_LINE_BYTES} bytes")));
     };
@@ -64,7 +68,7 @@ pub(super) fn read(line: &Line, initialized: bool) -> Message {
     }
 }
 
-fn envelope(text: &str, initialized: bool) -> Message {
+fn envelope(text: &str, initialized: bool) -> Message<'_> {
     // The id is read by itself here, so that errors about other members can carry it.
     let refuse = |reason: String| {
         let id = members(text, ["id"]).ok().and_then(|[id]| id).and_then(valid_id);
@@ -107,53 +111,56 @@ fn envelope(text: &str, initialized: bool) -> Message {
 }
 
 /// The id, if it is a string or an integer of any size.
-fn valid_id(json: &str) -> Option<Id> {
+fn valid_id(json: &str) -> Option<&str> {
     let integer = || json.bytes().all(|byte| byte.is_ascii_digit() || byte == b'-');
-    if kind(json) == "a string" || (kind(json) == "a number" && integer()) {
-        RawValue::from_string(json.to_owned()).ok()
-    } else {
-        None
-    }
+    (kind(json) == "a string" || (kind(json) == "a number" && integer())).then_some(json)
 }
 
-fn request(method: &Text<'_>, params: Option<&str>, initialized: bool) -> Result<Request, ErrorData> {
+fn request<'l>(method: &Text<'_>, params: Option<&'l str>, initialized: bool) -> Result<Request<'l>, ErrorData> {
     // `null` is no parameters at all: several JSON-RPC libraries write it for that.
     let params = params.filter(|params| *params != "null").unwrap_or("{}");
     match &*method.0 {
         b"initialize" => initialize(params),
-        b"ping" => match era(params, true)? {
-            Era::Legacy => Ok(Request::Ping),
-            Era::Modern => Err(method_not_found(method)),
-        },
-        b"server/discover" => match era(params, true)? {
-            Era::Legacy => Err(missing_version()),
-            Era::Modern => Ok(Request::Discover),
-        },
+        b"ping" => {
+            let [meta] = fields(params, "params", ["_meta"])?;
+            match era(meta, true)? {
+                Era::Legacy => Ok(Request::Ping),
+                Era::Modern => Err(method_not_found(method)),
+            }
+        }
+        b"server/discover" => {
+            let [meta] = fields(params, "params", ["_meta"])?;
+            match era(meta, true)? {
+                Era::Legacy => Err(missing_version()),
+                Era::Modern => Ok(Request::Discover),
+            }
+        }
         b"tools/list" => {
-            let era = era(params, initialized)?;
-            match fields(params, "params", ["cursor"])? {
-                [None | Some("null")] => Ok(Request::ListTools(era)),
-                [Some(_)] => Err(invalid_params("params.cursor is not one of ours; the list has one page")),
+            let [meta, cursor] = fields(params, "params", ["_meta", "cursor"])?;
+            let era = era(meta, initialized)?;
+            match cursor {
+                None | Some("null") => Ok(Request::ListTools(era)),
+                Some(_) => Err(invalid_params("params.cursor is not one of ours; the list has one page")),
             }
         }
         b"tools/call" => {
-            let era = era(params, initialized)?;
-            let [name, arguments] = fields(params, "params", ["name", "arguments"])?;
-            Ok(Request::CallTool { era, name: string("params.name", name)?, arguments: arguments.map(str::to_owned) })
+            let [meta, name, arguments] = fields(params, "params", ["_meta", "name", "arguments"])?;
+            let era = era(meta, initialized)?;
+            Ok(Request::CallTool { era, name: string("params.name", name)?, arguments })
         }
         _ => Err(method_not_found(method)),
     }
 }
 
-fn initialize(params: &str) -> Result<Request, ErrorData> {
+fn initialize(params: &str) -> Result<Request<'_>, ErrorData> {
     let [version, capabilities, client_info] =
         fields(params, "params", ["protocolVersion", "capabilities", "clientInfo"])?;
     let protocol_version = string("params.protocolVersion", version)?;
     object("params.capabilities", capabilities)?;
     let [name, version] = fields(object("params.clientInfo", client_info)?, "params.clientInfo", ["name", "version"])?;
-    let name = string("params.clientInfo.name", name)?;
-    let version = string("params.clientInfo.version", version)?;
-    Ok(Request::Initialize { protocol_version, client_info: Implementation::new(name, version) })
+    string("params.clientInfo.name", name)?;
+    string("params.clientInfo.version", version)?;
+    Ok(Request::Initialize { protocol_version })
 }
 
 /// Which era a request belongs to: the modern one if its `_meta` names a protocol version.
@@ -161,8 +168,7 @@ fn initialize(params: &str) -> Result<Request, ErrorData> {
 /// # Errors
 /// For a modern request that lacks what every modern request has or names a version other than
 /// ours, and for a legacy one before `initialize`.
-fn era(params: &str, initialized: bool) -> Result<Era, ErrorData> {
-    let [meta] = fields(params, "params", ["_meta"])?;
+fn era(meta: Option<&str>, initialized: bool) -> Result<Era, ErrorData> {
     let [version, capabilities, info] =
         fields(meta.unwrap_or("{}"), "params._meta", [VERSION_KEY, CAPABILITIES_KEY, CLIENT_INFO])?;
     let Some(version) = version else {
@@ -191,10 +197,13 @@ fn fields<'a, const N: usize>(
     })
 }
 
-fn string(path: impl fmt::Display, json: Option<&str>) -> Result<String, ErrorData> {
+fn string<'l>(path: impl fmt::Display, json: Option<&'l str>) -> Result<Cow<'l, str>, ErrorData> {
     let json = json.ok_or_else(|| invalid_params(&format!("{path} is missing (a string)")))?;
     let text = Text::parse(json).ok_or_else(|| invalid_params(&format!("{path} is {}, not a string", kind(json))))?;
-    Ok(String::from_utf8_lossy(&text.0).into_owned())
+    Ok(match text.0 {
+        Cow::Borrowed(bytes) => String::from_utf8_lossy(bytes),
+        Cow::Owned(bytes) => Cow::Owned(String::from_utf8_lossy(&bytes).into_owned()),
+    })
 }
 
 fn object(path: impl fmt::Display, json: Option<&str>) -> Result<&str, ErrorData> {

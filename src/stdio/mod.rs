@@ -1,28 +1,26 @@
-//! The calculator on stdin and stdout: rmcp's runtime behind a strict reader.
+//! The calculator on stdin and stdout: a strict reader, and the functions of [`server`](crate::server).
 //!
 //! Requests are answered one after the other, in the order in which they came: each takes
 //! microseconds, and so two requests with one id, or an answer that overtakes another, cannot be.
 
+mod answers;
 #[cfg(windows)]
 pub mod console;
 pub mod lines;
 mod message;
 pub mod pipes;
-mod service;
-mod transport;
 
 use std::{io, pin::Pin, sync::Arc, time::Duration};
 
-use rmcp::service::serve_directly;
 use tokio::{
-    io::{AsyncWrite, AsyncWriteExt as _},
-    sync::mpsc,
+    io::{AsyncRead, AsyncWrite},
+    sync::Notify,
 };
 
-use self::{service::Calculator, transport::Stdio};
-
-/// How many answers may wait for a client that does not read, before its requests wait, too.
-const QUEUED_ANSWERS: usize = 64;
+use self::{
+    answers::Answers,
+    lines::{Lines, MAX_LINE_BYTES},
+};
 
 /// How long, after a signal, an answer may take to be written: the client may have stopped reading.
 const SIGNAL_GRACE: Duration = Duration::from_millis(500);
@@ -42,9 +40,6 @@ pub enum StdioError {
     /// Answers cannot be written.
     #[error("cannot write standard output")]
     Write(#[source] io::Error),
-    /// The task that serves ended by itself.
-    #[error("the server task failed")]
-    Task(#[source] tokio::task::JoinError),
 }
 
 /// Decides what may be calculated.
@@ -69,28 +64,19 @@ pub trait Access: Send + Sync {
 pub fn serve(access: Option<Arc<dyn Access>>) -> Result<(), StdioError> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(StdioError::Runtime)?;
     let served = runtime.block_on(async {
-        let (input, output) = (pipes::input(), pipes::output());
-        let (answers, queue) = mpsc::channel(QUEUED_ANSWERS);
-        let mut writer = tokio::spawn(write(queue, output));
-        let (transport, mut failure) = Stdio::new(input, answers);
-        let running = serve_directly(Calculator { access: access.clone() }, transport, None);
-        let stop = running.cancellation_token();
-        let mut waiting = std::pin::pin!(running.waiting());
-        let finish = async {
-            waiting.as_mut().await.map_err(StdioError::Task)?;
-            (&mut writer).await.map_err(StdioError::Task)?.map_err(StdioError::Write)
-        };
-        let mut finish = std::pin::pin!(finish);
+        let lines = Lines::new(pipes::input(), MAX_LINE_BYTES);
+        let answers = Answers::new(pipes::output(), access.clone());
+        let stop = Notify::new();
+        let mut answered = std::pin::pin!(answer(lines, answers, &stop));
         tokio::select! {
-            finished = &mut finish => finished?,
+            answered = &mut answered => answered,
             signal = terminated() => {
                 signal.map_err(StdioError::Runtime)?;
-                stop.cancel();
+                stop.notify_one();
                 // Past the grace there is nobody to write to, which is no failure of ours.
-                return tokio::time::timeout(SIGNAL_GRACE, finish).await.unwrap_or(Ok(()));
+                tokio::time::timeout(SIGNAL_GRACE, answered).await.unwrap_or(Ok(()))
             }
         }
-        failure.try_recv().map_or(Ok(()), |error| Err(StdioError::Read(error)))
     });
     if let Some(access) = access {
         runtime.block_on(async { tokio::time::timeout(CLOSING_GRACE, access.close()).await.ok() });
@@ -100,23 +86,35 @@ pub fn serve(access: Option<Arc<dyn Access>>) -> Result<(), StdioError> {
     served
 }
 
-/// Writes what is queued, and flushes whenever the queue is empty.
+/// Answers every line until the end of the input, or until `stop`.
 ///
 /// A closed pipe ends it without an error: whoever asked has gone.
-async fn write(mut queue: mpsc::Receiver<Vec<u8>>, mut output: impl AsyncWrite + Unpin) -> io::Result<()> {
-    let mut answers = Vec::new();
-    while queue.recv_many(&mut answers, QUEUED_ANSWERS).await > 0 {
+async fn answer(
+    mut lines: Lines<impl AsyncRead + Unpin>,
+    mut answers: Answers<impl AsyncWrite + Unpin>,
+    stop: &Notify,
+) -> Result<(), StdioError> {
+    loop {
+        let line = tokio::select! {
+            biased;
+            () = stop.notified() => return Ok(()),
+            line = lines.next() => line.map_err(StdioError::Read)?,
+        };
+        let Some(mut line) = line else { return Ok(()) };
         let written = async {
-            output.write_all(&answers.concat()).await?;
-            output.flush().await
+            loop {
+                answers.answer(&line).await?;
+                match lines.at_hand() {
+                    Some(next) => line = next,
+                    None => return answers.flush().await,
+                }
+            }
         };
         match written.await {
             Err(error) if error.kind() == io::ErrorKind::BrokenPipe => return Ok(()),
-            result => result?,
+            result => result.map_err(StdioError::Write)?,
         }
-        answers.clear();
     }
-    Ok(())
 }
 
 /// Waits for a request to end that comes from the system or a keyboard.

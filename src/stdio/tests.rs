@@ -1,45 +1,51 @@
 //! Every line: what it asks for, or how it is refused. The built program is tested in
 //! `tests/calculator`.
 
+use std::{pin::Pin, sync::Arc, time::Duration};
+
 use proptest::prelude::*;
-use rmcp::model::{ErrorData, Implementation};
+use rmcp::model::ErrorData;
+use tokio::sync::Notify;
 
 use super::{
-    lines::Line,
+    Access,
+    answers::{Answers, REHEARSED},
+    lines::{Line, Lines, MAX_LINE_BYTES},
     message::{Message, Request, read},
 };
-use crate::server::Era;
+use crate::server::{Call, Era, Given};
 
 const META: &str =
     r#""io.modelcontextprotocol/protocolVersion":"2026-07-28","io.modelcontextprotocol/clientCapabilities":{}"#;
 
-fn message(line: &str) -> Message {
-    read(&Line::Complete(line.as_bytes().to_vec()), true)
+fn complete(line: &str) -> Line {
+    Line::Complete(line.as_bytes().to_vec())
 }
 
 /// A line's refusal as `(id, code, message)`.
-fn refusal(message: Message) -> Option<(String, i32, String)> {
+fn refusal(message: Message<'_>) -> Option<(String, i32, String)> {
     match message {
         Message::Refused(id, ErrorData { code, message, .. }) => {
-            Some((id.map_or("null".to_owned(), |id| id.get().to_owned()), code.0, message.into_owned()))
+            Some((id.unwrap_or("null").to_owned(), code.0, message.into_owned()))
         }
         Message::Request(..) | Message::Ignored => None,
     }
 }
 
 fn refused(line: &str, id: &str, code: i32, text: &str) {
-    assert_eq!(refusal(message(line)), Some((id.to_owned(), code, text.to_owned())), "{line}");
+    assert_eq!(refusal(read(&complete(line), true)), Some((id.to_owned(), code, text.to_owned())), "{line}");
 }
 
 fn asks(line: &str, id: &str, expected: Request) {
-    match message(line) {
-        Message::Request(read, request) => assert_eq!((read.get(), request), (id, expected), "{line}"),
+    let whole = complete(line);
+    match read(&whole, true) {
+        Message::Request(read, request) => assert_eq!((read, request), (id, expected), "{line}"),
         other => panic!("{line}: {other:?}"),
     }
 }
 
 fn ignored(line: &str) {
-    assert!(matches!(message(line), Message::Ignored), "{line}");
+    assert!(matches!(read(&complete(line), true), Message::Ignored), "{line}");
 }
 
 #[test]
@@ -68,7 +74,7 @@ fn well_formed_requests_are_read() {
     asks(
         r#"{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"x","arguments":{"a":1e400,"a":2}}}"#,
         "1",
-        Request::CallTool { era: Era::Legacy, name: "x".into(), arguments: Some(r#"{"a":1e400,"a":2}"#.into()) },
+        Request::CallTool { era: Era::Legacy, name: "x".into(), arguments: Some(r#"{"a":1e400,"a":2}"#) },
     );
     asks(
         &format!(r#"{{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{{"name":"x","_meta":{{{META}}}}}}}"#),
@@ -78,7 +84,7 @@ fn well_formed_requests_are_read() {
     asks(
         r#"{"jsonrpc":"2.0","id":1,"method":"initialize","params":{"protocolVersion":"1","capabilities":{"experimental":{"x":1e999}},"clientInfo":{"name":"n","version":"v"}}}"#,
         "1",
-        Request::Initialize { protocol_version: "1".into(), client_info: Implementation::new("n", "v") },
+        Request::Initialize { protocol_version: "1".into() },
     );
 }
 
@@ -100,7 +106,7 @@ fn what_nobody_waits_for_is_ignored() {
 fn invalid_json_is_a_parse_error_without_an_id() {
     for line in ["{", "x", "\u{feff}{}", r#"{"id":1} {"#, r#"{"id":1,}"#, r#"{"id":01}"#, "{'id':1}", "nul", "\"\\x\""]
     {
-        let (id, code, text) = refusal(message(line)).expect(line);
+        let (id, code, text) = refusal(read(&complete(line), true)).expect(line);
         assert_eq!((&*id, code), ("null", -32700), "{line}");
         assert!(text.starts_with("Parse error: ") && text.contains(" at line 1 column "), "{text}");
     }
@@ -236,7 +242,8 @@ fn other_versions_in_meta_are_answered_with_ours() {
         let line = format!(
             r#"{{"jsonrpc":"2.0","id":1,"method":"tools/list","params":{{"_meta":{{"io.modelcontextprotocol/protocolVersion":"{version}"}}}}}}"#
         );
-        let Message::Refused(Some(_), error) = message(&line) else { panic!("{line}") };
+        let line = complete(&line);
+        let Message::Refused(Some(_), error) = read(&line, true) else { panic!("{line:?}") };
         assert_eq!(error.code.0, -32022);
         assert_eq!(error.data, Some(serde_json::json!({ "supported": ["2026-07-28"], "requested": version })));
     }
@@ -244,13 +251,66 @@ fn other_versions_in_meta_are_answered_with_ours() {
 
 #[test]
 fn before_initialize_only_its_own_requests_are_of_the_legacy_era() {
-    let before = |line: &str| read(&Line::Complete(line.as_bytes().to_vec()), false);
     for method in ["tools/list", "tools/call"] {
         let (_, code, text) =
-            refusal(before(&format!(r#"{{"jsonrpc":"2.0","id":1,"method":"{method}"}}"#))).expect("a refusal");
+            refusal(read(&complete(&format!(r#"{{"jsonrpc":"2.0","id":1,"method":"{method}"}}"#)), false))
+                .expect("a refusal");
         assert!(code == -32602 && text.contains("send initialize first"), "{text}");
     }
-    assert!(matches!(before(r#"{"jsonrpc":"2.0","id":1,"method":"ping"}"#), Message::Request(_, Request::Ping)));
+    let ping = complete(r#"{"jsonrpc":"2.0","id":1,"method":"ping"}"#);
+    assert!(matches!(read(&ping, false), Message::Request(_, Request::Ping)));
+}
+
+#[test]
+fn what_is_rehearsed_is_a_call() {
+    let line = Line::Complete(REHEARSED.to_vec());
+    let Message::Request(_, Request::CallTool { name, arguments, .. }) = read(&line, true) else { panic!("{line:?}") };
+    let call = Call::read(&name, Given::Text(arguments)).expect("a call");
+    assert_eq!(call.needed_scope(), Some("op:add"));
+}
+
+/// Lets calls wait until it is told to go on.
+#[derive(Default)]
+struct Thinks(Notify);
+
+impl Access for Thinks {
+    fn check(&self, _: &'static str) -> Pin<Box<dyn Future<Output = Result<(), String>> + Send + '_>> {
+        Box::pin(async {
+            self.0.notified().await;
+            Ok(())
+        })
+    }
+}
+
+#[test]
+fn nobody_waits_for_an_answer_because_a_later_call_takes_its_time() {
+    let ping = complete(r#"{"jsonrpc":"2.0","id":1,"method":"ping"}"#);
+    let call = Line::Complete(REHEARSED.to_vec());
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().expect("a runtime");
+    let answered = runtime.block_on(async {
+        let (output, client) = tokio::io::duplex(4096);
+        let access = Arc::new(Thinks::default());
+        let mut answers = Answers::new(output, Some(Arc::clone(&access) as _));
+        let answer = async {
+            answers.answer(&ping).await.expect("the client is there");
+            answers.answer(&call).await.expect("the client is there");
+            answers.flush().await.expect("the client is there");
+            drop(answers);
+        };
+        let read = async {
+            let mut lines = Lines::new(client, MAX_LINE_BYTES);
+            let first = lines.next().await.expect("a duplex stream does not fail");
+            access.0.notify_one();
+            (first, lines.next().await.expect("a duplex stream does not fail"))
+        };
+        let both = async { tokio::join!(answer, read).1 };
+        tokio::time::timeout(Duration::from_secs(60), both)
+            .await
+            .expect("the first answer does not wait for the second")
+    });
+    let (Some(Line::Complete(first)), Some(Line::Complete(second))) = answered else { panic!("{answered:?}") };
+    assert_eq!(first, br#"{"jsonrpc":"2.0","id":1,"result":{}}"#);
+    assert!(second.starts_with(br#"{"jsonrpc":"2.0","id":0,"result":{"resultType":"complete""#), "{second:?}");
 }
 
 proptest! {
@@ -268,10 +328,11 @@ proptest! {
             Just(r#"{"name":"x","arguments":{"a":1e400}}"#.to_owned()),
         ],
     ) {
-        let answered = match message(&format!(r#"{{"jsonrpc":"2.0","id":{id},"method":"{method}","params":{params}}}"#)) {
-            Message::Request(id, _) | Message::Refused(Some(id), _) => Some(id.get().to_owned()),
+        let line = complete(&format!(r#"{{"jsonrpc":"2.0","id":{id},"method":"{method}","params":{params}}}"#));
+        let answered = match read(&line, true) {
+            Message::Request(id, _) | Message::Refused(Some(id), _) => Some(id),
             Message::Refused(None, _) | Message::Ignored => None,
         };
-        prop_assert_eq!(answered, Some(id));
+        prop_assert_eq!(answered, Some(&*id));
     }
 }

@@ -102,8 +102,8 @@ fn call_tool(id: &str, era: Era, call: Call<'_>) -> Answer {
         Some(members) => Given::Members(members),
         None => Given::Text(params.members.get("arguments").map(|raw| raw.get())),
     };
-    match server::call_tool_json(era, name, arguments, Some(&caller)) {
-        Ok(result) => Answer::result(id, &result),
+    match server::Call::read(name, arguments) {
+        Ok(call) => Answer::result(id, &call.answer(era, Some(&caller))),
         Err(error) => Answer::error(id, i64::from(error.code.0), &error.message, error.data.as_ref()),
     }
 }
