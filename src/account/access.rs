@@ -1,6 +1,7 @@
 //! What a signed-in user may calculate.
 
 use std::{
+    future::ready,
     pin::Pin,
     sync::{Mutex, PoisonError},
     time::{Duration, Instant},
@@ -60,10 +61,6 @@ impl SignedIn {
     }
 
     async fn judge(&self, scope: &str) -> Result<(), String> {
-        // Most users never sign in; they wait for no thread and no file.
-        if !self.required && self.session.is_unused() {
-            return Ok(());
-        }
         match self.session.record().await {
             Ok(None) => self.judge_nobody().await,
             Ok(Some(record)) => {
@@ -145,6 +142,11 @@ fn place(record: &Record) -> String {
 
 impl Access for SignedIn {
     fn check(&self, scope: &'static str) -> Pin<Box<dyn Future<Output = Result<(), String>> + Send + '_>> {
+        // Most users never sign in; they wait for no thread and no file, and not for what a renewal needs
+        // of memory.
+        if !self.required && self.session.is_unused() {
+            return Box::pin(ready(Ok(())));
+        }
         Box::pin(self.judge(scope))
     }
 

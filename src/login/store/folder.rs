@@ -44,9 +44,14 @@ impl Folder {
         Some(Stamp { modified: metadata.modified().ok(), size: metadata.len(), file: platform::file(&metadata) })
     }
 
+    /// Whether there is certainly no such folder.
+    pub(super) fn is_absent(&self) -> bool {
+        is_absent(&self.0)
+    }
+
     /// Whether there is certainly no file.
     pub(super) fn lacks(&self, name: &str) -> bool {
-        fs::symlink_metadata(self.path(name)).is_err_and(|error| error.kind() == io::ErrorKind::NotFound)
+        is_absent(&self.path(name))
     }
 
     /// The content of a file; `None` without one.
@@ -164,6 +169,10 @@ pub(super) struct Stamp {
     modified: Option<std::time::SystemTime>,
     size: u64,
     file: u64,
+}
+
+fn is_absent(path: &Path) -> bool {
+    fs::symlink_metadata(path).is_err_and(|error| error.kind() == io::ErrorKind::NotFound)
 }
 
 /// A link that somebody else has put there leads where somebody else wants.

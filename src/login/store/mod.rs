@@ -93,6 +93,8 @@ struct Inner {
     vault: Box<dyn Vault>,
     /// The lists of the other kinds.
     others: Vec<(StoreKind, Index)>,
+    /// Where all kinds have their folders; none in memory.
+    state: Option<Folder>,
 }
 
 impl Store {
@@ -126,6 +128,7 @@ impl Store {
             attempts: Attempts::Memory(Default::default()),
             vault: Box::new(Memory::default()),
             others: Vec::new(),
+            state: None,
         }))
     }
 
@@ -191,7 +194,9 @@ impl Store {
     /// whether a file exists, so it may be asked where nothing may block.
     #[must_use]
     pub fn is_new(&self) -> bool {
-        self.0.index.is_new() && self.0.others.iter().all(|(_, index)| index.is_new())
+        // Most users have not even the folder.
+        self.0.state.as_ref().is_some_and(Folder::is_absent)
+            || (self.0.index.is_new() && self.0.others.iter().all(|(_, index)| index.is_new()))
     }
 
     /// Which version of the list there is: while it stays the same, nobody has changed a sign-in.
@@ -431,7 +436,7 @@ impl Inner {
     /// One kind of store below `state`, with a folder of its own.
     fn in_folder(kind: StoreKind, state: &Folder, vault: impl Vault + 'static) -> Self {
         let (index, locks, attempts) = index(kind, state);
-        Self { kind, index, locks, attempts, vault: Box::new(vault), others: Vec::new() }
+        Self { kind, index, locks, attempts, vault: Box::new(vault), others: Vec::new(), state: Some(state.clone()) }
     }
 }
 
