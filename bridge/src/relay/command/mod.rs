@@ -240,9 +240,9 @@ impl Served {
         kind: &Kind,
         known: Option<&Opening>,
     ) -> Result<Child, StartError> {
-        let (principal, environment) = (owner.principal(), ask::environment(caller));
+        let principal = owner.principal();
         let make_room = |of| self.parking.give_up_server(of) || self.kept.give_up_idle(of);
-        let take = || self.pool.take(kind, &principal, &environment, known, || _ = make_room(None));
+        let take = || self.pool.take(kind, &principal, || ask::environment(caller), known, || _ = make_room(None));
         let mut taken = take().await;
         if matches!(taken, Err(StartError::Share { .. })) && make_room(Some(&principal)) {
             taken = take().await;

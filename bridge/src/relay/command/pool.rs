@@ -79,7 +79,7 @@ impl Pool {
         self: &Arc<Self>,
         kind: &Kind,
         principal: &Principal,
-        identity: &[(&'static str, String)],
+        identity: impl Fn() -> Vec<(&'static str, String)>,
         known: Option<&Opening>,
         make_room: impl FnOnce(),
     ) -> Result<Child, StartError> {
@@ -87,11 +87,11 @@ impl Pool {
         let ready = {
             let mut state = self.lock();
             state.last_use = Instant::now();
-            state.wanted.note(kind, self.size);
+            let others_are_wanted = state.wanted.note(kind, self.size);
             state.ready.retain(|child| child.link().end().is_none());
             let at = state.ready.iter().position(|child| child.kind() == kind);
             let ready = at.map(|at| state.ready.remove(at));
-            let unwanted = state.unwanted();
+            let unwanted = if others_are_wanted { state.unwanted() } else { Vec::new() };
             drop(state);
             drop(unwanted);
             ready
@@ -99,7 +99,7 @@ impl Pool {
         self.children.used(if ready.is_some() { ChildSource::Pool } else { ChildSource::Start });
         let child = match ready {
             Some(child) => child,
-            None => match self.start(kind, identity, known, false).await {
+            None => match self.start(kind, &identity(), known, false).await {
                 Err(StartError::Full { .. }) => {
                     // Children that wait for others make room for one that is needed, also those that
                     // come meanwhile.
@@ -109,7 +109,7 @@ impl Pool {
                         make_room();
                     }
                     drop(least);
-                    self.start(kind, identity, known, true).await?
+                    self.start(kind, &identity(), known, true).await?
                 }
                 started => started?,
             },
@@ -238,21 +238,26 @@ struct Wanted {
 }
 
 impl Wanted {
-    /// Notes a use. A kind that is one client's own may never come again, and is wanted when it has.
-    fn note(&mut self, kind: &Kind, size: usize) {
+    /// Notes a use, and gives whether others are wanted now than before. A kind that is one client's own
+    /// may never come again, and is wanted when it has.
+    fn note(&mut self, kind: &Kind, size: usize) -> bool {
         if kind.is_a_clients_own() {
             if !kind.can_be_kept() {
-                return;
+                return false;
             }
             let is_known = self.recent.contains(kind);
             self.recent.push_front(kind.clone());
             self.recent.truncate(RECENT_MAX);
             if !is_known {
-                return;
+                return false;
             }
+        }
+        if self.kinds.len() == size && self.kinds.iter().all(|wanted| wanted == kind) {
+            return false;
         }
         self.kinds.push_front(kind.clone());
         self.kinds.truncate(size);
+        true
     }
 }
 
