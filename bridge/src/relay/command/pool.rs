@@ -279,7 +279,8 @@ mod tests {
             wanted.note(kind, 2);
         }
         assert_eq!(wanted.kinds, [Kind::Modern, Kind::Modern]);
-        wanted.note(&blank, 2);
+        assert!(!wanted.note(&modern, 2), "nothing else is wanted now");
+        assert!(wanted.note(&blank, 2));
         assert_eq!(wanted.kinds, [Kind::Blank, Kind::Modern]);
         assert!(take(&mut wanted.kinds, &modern) && !take(&mut wanted.kinds, &modern));
         wanted.note(&modern, 0);
@@ -295,7 +296,9 @@ mod tests {
             wanted.note(&kind(&number.to_string()), 1);
         }
         let long = kind(&"x".repeat(5000));
-        (0..2).for_each(|_| wanted.note(&long, 1));
+        for _ in 0..2 {
+            assert!(!wanted.note(&long, 1));
+        }
         assert_eq!((&wanted.kinds, wanted.recent.len()), (&[Kind::Modern].into(), RECENT_MAX));
         wanted.note(&kind("999"), 1);
         assert_eq!(wanted.kinds, [kind("999")], "it has come again");
