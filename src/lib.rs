@@ -1,7 +1,7 @@
 //! The calculator: arithmetic, and the MCP server that offers it.
 //!
-//! `calculator` knows arithmetic and no MCP. `server` answers MCP requests with it as plain
-//! functions on rmcp's model types, so that the stdio program and the bridge give the same answers.
+//! `calculator` knows arithmetic and no MCP. `server` answers MCP requests with it for the
+//! stdio program and the bridge, so that both give the same answers.
 //! `stdio` is the stdio program.
 
 pub mod calculator;

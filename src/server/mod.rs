@@ -1,7 +1,9 @@
-//! The calculator as an MCP server: plain functions on rmcp's model types.
+//! The calculator as an MCP server: what it is and offers in rmcp's model types, and calls, whose
+//! results are written as text at once.
 //!
 //! The stdio program and the bridge both answer with these, so that they cannot differ. Nothing
-//! here knows a transport; every function is cheap, synchronous and free of side effects.
+//! here knows a transport; everything is cheap, synchronous and free of side effects but for a line in
+//! the log.
 
 mod arguments;
 mod identity;

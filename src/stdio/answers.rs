@@ -126,8 +126,8 @@ impl<W: AsyncWrite + Unpin> Answers<W> {
 /// The call that is rehearsed.
 pub(super) const REHEARSED: &[u8] = br#"{"jsonrpc":"2.0","id":0,"method":"tools/call","params":{"name":"calculator","arguments":{"operation":"add","a":1.5,"b":2},"_meta":{"io.modelcontextprotocol/protocolVersion":"2026-07-28","io.modelcontextprotocol/clientCapabilities":{}}}}"#;
 
-/// Does what a call does, while nobody waits for it: calls will follow, and to touch code and data for
-/// the first time, a page fault each, costs more than a call.
+/// Does what a call does, while nobody waits for it: calls will follow, and page faults for what it
+/// touches for the first time would make the first of them half as long again.
 fn rehearse() {
     if let Message::Request(_, Request::CallTool { era, name, arguments }) =
         message::read(&Line::Complete(REHEARSED.to_vec()), true)
