@@ -1,17 +1,19 @@
 //! `serve`: from settings to a running server, and to its end.
 
+mod error;
 mod signals;
 
-use std::{io, net::SocketAddr, sync::Arc, time::Duration};
+use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use tokio::{net::TcpListener, sync::watch};
 use tokio_rustls::TlsAcceptor;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::{error, info, warn};
 
+pub use self::error::ServeError;
 use self::signals::Signals;
 use crate::{
-    authserver::{AuthServer, StoreError},
+    authserver::AuthServer,
     backend::{
         Backend,
         child::{Program, Undertaker},
@@ -26,17 +28,13 @@ use crate::{
         bounds::Bounds,
         gate::{Gate, Setup},
         oauth::OAuth,
-        server::{self, Serving, TlsError},
+        server::{self, Serving},
         site::Site,
     },
     policy::Policy,
     relay::{Relay, command},
     resource::{InvalidResource, ResourceUri},
-    telemetry::{
-        self, Listening, Log, LogError,
-        audit::{Audit, AuditError},
-        metrics::Metrics,
-    },
+    telemetry::{self, Listening, Log, audit::Audit, metrics::Metrics},
     token::{
         Audiences, BuildError, Issuer, TokenVerifier,
         introspection::{IntrospectionSettings, IntrospectionVerifier},
@@ -45,60 +43,6 @@ use crate::{
     },
     tunnel::{self, Tunnel, TunnelError},
 };
-
-/// Why the server could not start.
-#[derive(Debug, thiserror::Error)]
-pub enum ServeError {
-    /// The address is taken, or not ours.
-    #[error("cannot listen on {address}: {}", listen_advice(error))]
-    Listen {
-        /// The address.
-        address: SocketAddr,
-        /// Why not.
-        error: io::Error,
-    },
-    /// The listening address makes no resource.
-    #[error("cannot serve at this address")]
-    Resource(#[from] InvalidResource),
-    /// Certificate or key.
-    #[error(transparent)]
-    Tls(#[from] TlsError),
-    /// Who decides about tokens.
-    #[error(transparent)]
-    Verifier(#[from] BuildError),
-    /// The audit file.
-    #[error(transparent)]
-    Audit(#[from] AuditError),
-    /// The state of the embedded authorization server.
-    #[error(transparent)]
-    State(#[from] StoreError),
-    /// The tunnel.
-    #[error(transparent)]
-    Tunnel(#[from] TunnelError),
-    /// The log.
-    #[error(transparent)]
-    Log(#[from] LogError),
-    /// The system's random numbers.
-    #[error("the system gives no random numbers")]
-    Random(#[source] getrandom::Error),
-    /// The system's signals.
-    #[error("cannot listen for signals")]
-    Signals(#[source] io::Error),
-}
-
-impl ServeError {
-    /// Whether other settings would help, and trying again would not.
-    pub fn is_setting(&self) -> bool {
-        match self {
-            Self::Tunnel(error) => error.is_setting(),
-            Self::Resource(_)
-            | Self::Tls(_)
-            | Self::Verifier(BuildError::Url { .. } | BuildError::Credentials)
-            | Self::Audit(AuditError::Open { .. } | AuditError::NotAFile(_)) => true,
-            _ => false,
-        }
-    }
-}
 
 /// Looks at what only the use of a setting shows: whether the TLS files hold what they should, the
 /// audit file can be one, the tunnel's agent is there, and tokens can be verified. Opens no socket and
@@ -133,16 +77,6 @@ pub(crate) fn policy(server: &Server) -> Policy {
 
 /// The scope that everything needs which a command without a policy does.
 pub(crate) const COMMAND_SCOPE: &str = "mcp";
-
-fn listen_advice(error: &io::Error) -> String {
-    match error.kind() {
-        io::ErrorKind::AddrInUse => {
-            "another program uses that port; end it, or choose another with --listen".to_owned()
-        }
-        io::ErrorKind::PermissionDenied => "ports below 1024 need a privilege; choose another with --listen".to_owned(),
-        _ => error.to_string(),
-    }
-}
 
 /// Serves until SIGTERM or SIGINT (on Windows Ctrl-C, Ctrl-Break, or the end of its console), then
 /// finishes what was accepted.
