@@ -1,3 +1,6 @@
+mod endpoint;
+mod turns;
+
 use std::{
     io,
     sync::{Mutex, atomic::AtomicUsize, atomic::Ordering},
@@ -39,6 +42,10 @@ fn without_cache(stub: &Stub) -> IntrospectionVerifier {
 
 fn good() -> Value {
     json!({"active": true, "sub": "user", "aud": RESOURCE, "scope": "op:add", "exp": NOW_SECONDS + 3600})
+}
+
+fn good_answer() -> String {
+    good().to_string()
 }
 
 fn not_active() -> Verdict {
@@ -254,146 +261,6 @@ async fn flood_of_unknown_tokens_does_not_push_out_a_good_one() {
     assert_eq!(cache.look_up(&good, now()), Some(Ok(token)));
 }
 
-fn good_answer() -> String {
-    good().to_string()
-}
-
-/// A stub that holds its answers back until the gate has permits, and the most it held at once.
-async fn gated(gate: &Arc<Gate>) -> (Stub, Arc<AtomicUsize>) {
-    let (gate, most) = (Arc::clone(gate), Arc::new(AtomicUsize::new(0)));
-    let held = Arc::new(AtomicUsize::new(0));
-    let peak = Arc::clone(&most);
-    let stub = Stub::start(move |_| {
-        let (gate, held, peak) = (Arc::clone(&gate), Arc::clone(&held), Arc::clone(&peak));
-        async move {
-            peak.fetch_max(held.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
-            gate.acquire().await.expect("open").forget();
-            held.fetch_sub(1, Ordering::SeqCst);
-            Reply::json(good())
-        }
-    })
-    .await;
-    (stub, most)
-}
-
-/// Lets everything else run until `done`.
-async fn until(done: impl Fn() -> bool) {
-    for _ in 0..100_000 {
-        if done() {
-            return;
-        }
-        tokio::task::yield_now().await;
-    }
-    panic!("it did not happen");
-}
-
-#[tokio::test]
-async fn concurrent_questions_about_one_token_are_one_call() {
-    let gate = Arc::new(Gate::new(0));
-    let (stub, _) = gated(&gate).await;
-    let recorder = Arc::new(Recorder::default());
-    let verifier = IntrospectionVerifier::new(settings(&stub), Arc::clone(&recorder) as Arc<dyn Observer>);
-    let verifier = Arc::new(verifier.expect("valid"));
-    let ask = || {
-        let verifier = Arc::clone(&verifier);
-        tokio::spawn(async move { verifier.verify(&bearer("t"), now()).await })
-    };
-    let leader = ask();
-    until(|| stub.count() == 1).await;
-    let followers: Vec<_> = (0..20).map(|_| ask()).collect();
-    until(|| lock(&recorder.cache).len() == 21).await;
-
-    // The one who asked first goes away; the question goes on.
-    leader.abort();
-    assert!(leader.await.expect_err("aborted").is_cancelled());
-    gate.add_permits(1);
-    for follower in followers {
-        assert!(follower.await.expect("no panic").is_ok());
-    }
-    assert!(verifier.verify(&bearer("t"), now()).await.is_ok());
-    assert_eq!(stub.count(), 1);
-    assert_eq!(verifier.0.memory.as_ref().expect("a cache").flights.len(), 0);
-    let cache = lock(&recorder.cache).clone();
-    let of = |event| cache.iter().filter(|seen| **seen == event).count();
-    assert_eq!((of(CacheEvent::Miss), of(CacheEvent::Coalesced), of(CacheEvent::Hit)), (1, 20, 1));
-    assert_eq!(*lock(&recorder.introspected), [IntrospectionResult::Active]);
-}
-
-#[tokio::test]
-async fn question_that_nobody_waits_for_ends_and_leaves_nothing() {
-    let gate = Arc::new(Gate::new(0));
-    let (stub, _) = gated(&gate).await;
-    let verifier = Arc::new(verifier(&stub));
-    let asked = Arc::clone(&verifier);
-    let only = tokio::spawn(async move { asked.verify(&bearer("t"), now()).await });
-    until(|| stub.count() == 1).await;
-    only.abort();
-    assert!(only.await.expect_err("aborted").is_cancelled());
-    assert_eq!(verifier.0.memory.as_ref().expect("a cache").flights.len(), 0);
-    assert_eq!(verifier.0.questions.available_permits(), MAX_QUESTIONS);
-
-    gate.add_permits(2);
-    assert!(verifier.verify(&bearer("t"), now()).await.is_ok());
-    assert_eq!(stub.count(), 2);
-}
-
-#[tokio::test]
-async fn without_a_ttl_every_request_asks() {
-    let gate = Arc::new(Gate::new(0));
-    let (stub, _) = gated(&gate).await;
-    let verifier = Arc::new(without_cache(&stub));
-    let asked: Vec<_> = (0..3)
-        .map(|_| {
-            let verifier = Arc::clone(&verifier);
-            tokio::spawn(async move { verifier.verify(&bearer("t"), now()).await })
-        })
-        .collect();
-    until(|| stub.count() == 3).await;
-    gate.add_permits(3);
-    for verdict in asked {
-        assert!(verdict.await.expect("no panic").is_ok());
-    }
-
-    let stub = Stub::always(|| Reply::json(json!({"active": false}))).await;
-    let verifier = without_cache(&stub);
-    for count in 1..=3 {
-        assert_eq!(verifier.verify(&bearer("t"), now()).await, not_active());
-        assert_eq!(stub.count(), count);
-    }
-}
-
-#[tokio::test]
-async fn at_most_sixteen_questions_at_once() {
-    let gate = Arc::new(Gate::new(0));
-    let (stub, most) = gated(&gate).await;
-    let verifier = Arc::new(verifier(&stub));
-    let asked: Vec<_> = (0..50)
-        .map(|number| {
-            let verifier = Arc::clone(&verifier);
-            tokio::spawn(async move { verifier.verify(&bearer(&format!("t{number}")), now()).await })
-        })
-        .collect();
-    until(|| stub.count() == MAX_QUESTIONS).await;
-    gate.add_permits(50);
-    for verdict in asked {
-        assert!(verdict.await.expect("no panic").is_ok());
-    }
-    assert_eq!((stub.count(), most.load(Ordering::SeqCst)), (50, MAX_QUESTIONS));
-}
-
-#[tokio::test(start_paused = true)]
-async fn waiting_for_a_turn_ends_after_five_seconds() {
-    let stub = Stub::always(|| Reply::json(good())).await;
-    let verifier = verifier(&stub);
-    let all = verifier.0.questions.acquire_many(MAX_QUESTIONS as u32).await.expect("open");
-    let started = Instant::now();
-    assert!(is_unavailable(&verifier.verify(&bearer("t"), now()).await));
-    assert_eq!(started.elapsed().as_secs(), TOTAL_TIMEOUT.as_secs());
-    assert_eq!(stub.count(), 0);
-    drop(all);
-    assert!(verifier.verify(&bearer("t"), now()).await.is_ok(), "our own limit is not an outage of theirs");
-}
-
 #[tokio::test(start_paused = true)]
 async fn breaker() {
     let status = Arc::new(Mutex::new(500));
@@ -489,93 +356,6 @@ async fn readiness() {
     let tokens: Vec<_> = stub.requests().iter().map(token_of).filter(|token| token != "t").collect();
     assert!(tokens.len() > 3 && tokens.iter().all(|token| token.len() == 32), "{tokens:?}");
     assert!(tokens.windows(2).all(|pair| pair[0] != pair[1]), "each a new one: {tokens:?}");
-}
-
-#[tokio::test]
-async fn endpoint_from_metadata() {
-    let well_known = "/.well-known/oauth-authorization-server/oauth/2.1";
-    let oidc_inserted = "/.well-known/openid-configuration/oauth/2.1";
-    let oidc_appended = "/oauth/2.1/.well-known/openid-configuration";
-    // Which document there is, what it holds, and what was asked for in the end.
-    let all = vec![well_known, oidc_inserted, oidc_appended];
-    let document = |issuer: &str, endpoint: &str| json!({"issuer": issuer, "introspection_endpoint": endpoint});
-    type Document = Box<dyn Fn(&str) -> Value + Send + Sync>;
-    let right: fn() -> Document = || {
-        Box::new(
-            |at| json!({"issuer": format!("{at}/oauth/2.1"), "introspection_endpoint": format!("{at}/introspect")}),
-        )
-    };
-    let cases: Vec<(&str, Document, Vec<&str>, bool)> = vec![
-        (well_known, right(), vec![well_known], true),
-        (oidc_inserted, right(), vec![well_known, oidc_inserted], true),
-        (oidc_appended, right(), all.clone(), true),
-        ("/none", right(), all.clone(), false),
-        (
-            well_known,
-            Box::new(move |at| document(&format!("{at}/oauth/2.1/"), &format!("{at}/introspect"))),
-            all.clone(),
-            false,
-        ),
-        (well_known, Box::new(move |at| document(at, &format!("{at}/introspect"))), all.clone(), false),
-        (
-            well_known,
-            Box::new(move |at| document(&format!("{at}/oauth/2.1"), "http://as.example/introspect")),
-            all.clone(),
-            false,
-        ),
-        (well_known, Box::new(move |at| document(&format!("{at}/oauth/2.1"), "introspect")), all.clone(), false),
-        (well_known, Box::new(|at| json!({"issuer": format!("{at}/oauth/2.1")})), all.clone(), false),
-    ];
-    for (number, (place, body, asked, found)) in cases.into_iter().enumerate() {
-        let stub = Stub::start(move |request| {
-            let at = format!("http://{}", request.headers["host"]);
-            let reply = match request.path.as_str() {
-                "/introspect" => Reply::json(good()),
-                path if path == place => Reply::json(body(&at)),
-                _ => Reply::status(404, ""),
-            };
-            std::future::ready(reply)
-        })
-        .await;
-        let issuer = Issuer::new(stub.at("/oauth/2.1").as_str());
-        let settings = IntrospectionSettings { endpoint: None, issuer, ..settings(&stub) };
-        let verifier = IntrospectionVerifier::new(settings, Arc::new(Unobserved)).expect("valid");
-        assert_eq!(stub.count(), 0, "building asks nobody");
-        let verdict = verifier.verify(&bearer("t"), now()).await;
-        assert_eq!(verdict.is_ok(), found, "{number}: {verdict:?}");
-        assert_eq!(is_unavailable(&verdict), !found, "{number}: {verdict:?}");
-        let mut paths: Vec<_> = stub.requests().into_iter().map(|request| request.path).collect();
-        if found {
-            assert_eq!(paths.pop().as_deref(), Some("/introspect"));
-        }
-        assert_eq!(paths, asked, "{number}");
-        let before = stub.count();
-        let _ = verifier.verify(&bearer("another"), now()).await;
-        let again = stub.count() - before;
-        assert_eq!(again, if found { 1 } else { 3 }, "{number}: found once, looked for until found");
-    }
-}
-
-#[tokio::test]
-async fn urls_that_secrets_must_not_travel_to() {
-    let stub = Stub::always(|| Reply::json(good())).await;
-    let build = |endpoint: Option<&str>, issuer: &str| {
-        let endpoint = endpoint.map(|url| Url::parse(url).expect("a URL"));
-        let settings = IntrospectionSettings { endpoint, issuer: Issuer::new(issuer), ..settings(&stub) };
-        IntrospectionVerifier::new(settings, Arc::new(Unobserved)).map(|_| ()).map_err(|error| error.to_string())
-    };
-    let issuer = "https://as.example";
-    for good in ["https://as.example/i", "http://127.0.0.1:1/i", "http://[::1]:1/i", "http://localhost/i"] {
-        assert_eq!(build(Some(good), issuer), Ok(()), "{good}");
-    }
-    for bad in ["http://as.example/i", "ftp://as.example/i", "https://u:hunter2@as.example/i", "https://as.example/i#f"]
-    {
-        let error = build(Some(bad), issuer).expect_err(bad);
-        assert!(error.contains("introspection_url") && !error.contains("hunter2"), "{error}");
-    }
-    for bad in ["as.example", "http://as.example", "https://as.example/?tenant=1"] {
-        assert!(build(None, bad).expect_err(bad).contains("the issuer"));
-    }
 }
 
 #[derive(Clone, Default)]
