@@ -38,6 +38,7 @@ mod policy_commands;
 mod proxy;
 mod secrecy;
 mod servers;
+mod shutdown;
 mod startup;
 mod tls;
 mod translated;
